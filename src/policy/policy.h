@@ -1,0 +1,63 @@
+// A policy decides which rows survive and what they are made of: view -> plan, a pure function.
+// It never sees the store, the model or another call's state.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/options.h"
+#include "kv/plan.h"
+#include "kv/views.h"
+
+namespace kvmerger::policy {
+
+// What the attention port must record; nothing unasked is computed.
+struct Needs {
+  bool attn_sum = false;
+  uint32_t window = 0;  // attn_win over this many last queries of the prompt; 0: not needed
+  bool attn_max = false;
+  uint32_t queries = 0;  // reference queries per layer
+
+  bool any_attention() const { return attn_sum || window > 0 || attn_max; }
+};
+
+class Policy {
+ public:
+  virtual ~Policy() = default;
+
+  virtual void options(OptionVisitor&) {}
+  virtual Needs needs() const { return {}; }
+  // Layers whose rows the method leaves alone. They count in the budget: the other layers get less.
+  virtual bool keeps_whole(uint32_t /*layer*/, uint32_t /*layers*/) const { return false; }
+  // True when the method, as its options stand, can choose the number of rows itself.
+  virtual bool sizes_itself() const { return false; }
+
+  // rows: the most rows each head may keep (>= 1), one per head; empty: the method chooses (only if sizes_itself()).
+  // Heads that fit are kept as they are. Validates the result; throws Error when the method broke its contract.
+  kv::LayerPlan plan(const kv::LayerView& view, std::span<const uint32_t> rows) const;
+
+ protected:
+  static constexpr uint32_t kOwnChoice = UINT32_MAX;  // rows of plan_head when the method chooses
+
+  // Override one of the two. Called only for heads with more rows than allowed, or with kOwnChoice.
+  virtual kv::HeadPlan plan_head(const kv::HeadView& head, uint32_t rows) const;
+  // For methods whose heads share one decision. The default plans each head by itself.
+  virtual kv::LayerPlan plan_layer(const kv::LayerView& view, std::span<const uint32_t> rows) const;
+};
+
+// One row of the table: all that lists, documents and tests know of a method.
+struct Entry {
+  const char* name;
+  const char* line;    // what it does, in one line
+  const char* source;  // paper or code
+  std::unique_ptr<Policy> (*make)();
+};
+
+std::span<const Entry> all();  // policy/all.cc
+
+// Makes a policy from `name` or `name:key=value,...`. Throws UsageError on unknown names and keys, listing the known ones.
+std::unique_ptr<Policy> make(const std::string& spec);
+
+}  // namespace kvmerger::policy
