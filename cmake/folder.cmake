@@ -1,6 +1,6 @@
 # What a folder under src/ becomes. Its CMakeLists.txt is one call:
-#   kvmerger_folder(kv LINKS kvmerger_core kvmerger_kernels THIRD_PARTY xxhash::xxhash)
-# library kvmerger_kv from *.cc, executable kv_test from *_test.cc, and one kv_<name>_bench for each <name>_bench.cc.
+#   kvmerger_folder(kernels LINKS kvmerger_core THIRD_PARTY hwy::hwy)
+# library kvmerger_kernels from *.cc, executable kernels_test from *_test.cc, kernels_<name>_bench from each <name>_bench.cc.
 # LINKS are the arrows of the architecture and visible to users of the folder; THIRD_PARTY stays inside it.
 # tools/check_includes.py holds the same table for the headers.
 
@@ -48,6 +48,7 @@ function(kvmerger_folder folder)
     add_executable(${folder}_${name} EXCLUDE_FROM_ALL ${bench})
     target_compile_options(${folder}_${name} PRIVATE ${KVMERGER_WARNINGS})
     target_link_libraries(${folder}_${name} PRIVATE ${library} ${arg_THIRD_PARTY} benchmark::benchmark_main)
+    set_target_properties(${folder}_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/benches)
     add_dependencies(benches ${folder}_${name})
   endforeach()
 endfunction()

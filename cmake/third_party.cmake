@@ -16,6 +16,7 @@ if(NOT deps)
   endif()
 endif()
 message(STATUS "llama.cpp: ${deps}")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/fetch_deps)
 
 file(GLOB llama_archives ${deps}/src/lib*.a ${deps}/common/lib*.a ${deps}/vendor/*/lib*.a
      ${deps}/ggml/src/lib*.a ${deps}/ggml/src/*/lib*.a)
