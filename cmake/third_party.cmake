@@ -31,7 +31,7 @@ find_package(OpenMP REQUIRED COMPONENTS CXX)  # ggml's thread pool
 add_library(llama_archives INTERFACE)
 # The archives call each other in circles, hence the group.
 target_link_libraries(llama_archives INTERFACE -Wl,--start-group ${llama_archives} -Wl,--end-group
-                      OpenMP::OpenMP_CXX Threads::Threads ${CMAKE_DL_LIBS})
+                      $<LINK_ONLY:OpenMP::OpenMP_CXX> Threads::Threads ${CMAKE_DL_LIBS})
 
 function(add_llama_target name)
   add_library(llama_${name} INTERFACE)
@@ -39,7 +39,7 @@ function(add_llama_target name)
   target_include_directories(llama_${name} SYSTEM INTERFACE ${ARGN})
   target_link_libraries(llama_${name} INTERFACE llama_archives)
 endfunction()
-set(source ${deps}/source)
+get_filename_component(source ${deps}/source REALPATH)
 add_llama_target(ggml ${source}/ggml/include)
 add_llama_target(llama ${source}/ggml/include ${source}/include)
 add_llama_target(common ${source}/ggml/include ${source}/include ${source}/common ${source}/vendor)
@@ -64,3 +64,4 @@ foreach(package CLI11 nlohmann_json doctest benchmark)
     message(FATAL_ERROR "the library ${package} was not found; run tools/install_packages")
   endif()
 endforeach()
+include(${doctest_DIR}/doctest.cmake)  # doctest_discover_tests
