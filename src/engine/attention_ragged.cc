@@ -1,0 +1,231 @@
+#include "engine/attention_ragged.h"
+
+#include <ggml.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <span>
+
+#include "core/error.h"
+
+namespace kvmerger::engine {
+namespace {
+
+// Decoding splits a head's rows into parts of this many, prefill splits the queries into blocks. Both are fixed, so that
+// the order of additions does not depend on the number of threads.
+constexpr uint32_t kPartRows = 256;
+constexpr uint32_t kBlockQueries = 48;
+// With statistics the blocks of a head go to this many slots, each with column sums of its own.
+constexpr uint32_t kSlots = 8;
+
+const float* f32(const ggml_tensor& tensor) { return static_cast<const float*>(tensor.data); }
+float* f32(ggml_tensor& tensor) { return static_cast<float*>(tensor.data); }
+
+ggml_tensor* custom(ggml_context* context, std::array<int64_t, 2> shape, std::span<ggml_tensor*> sources,
+                    ggml_custom_op_t op, void* data) {
+  return ggml_custom_4d(context, GGML_TYPE_F32, shape[0], shape[1], 1, 1, sources.data(),
+                        static_cast<int>(sources.size()), op, GGML_N_TASKS_MAX, data);
+}
+
+}  // namespace
+
+struct RaggedAttention::LayerOp {
+  RaggedAttention* port;
+  uint32_t layer;
+  std::atomic<uint32_t> next{0};  // next unit of work; reset by append, which runs before attend
+};
+
+// The queries of one block: `tokens` consecutive tokens x the query heads of one KV head.
+struct RaggedAttention::Block {
+  std::array<const float*, kernels::kMaxQueries> query;
+  std::array<float*, kernels::kMaxQueries> output;
+  std::array<uint32_t, kernels::kMaxQueries> visible;
+  std::array<uint8_t, kernels::kMaxQueries> in_window;
+  uint32_t count = 0;
+};
+
+RaggedAttention::RaggedAttention(const model::DecoderConfig& config, kv::Store& store, uint32_t threads)
+    : heads_(config.kv_heads),
+      group_(config.group()),
+      head_dim_(config.head_dim),
+      threads_(threads),
+      scale_(1.0F / std::sqrt(static_cast<float>(config.head_dim))),
+      store_(store) {
+  KVM_CHECK(group_ <= kernels::kMaxQueries);
+  for (uint32_t layer = 0; layer < config.layers; ++layer) {
+    layers_.push_back(std::make_unique<LayerOp>());
+    layers_.back()->port = this;
+    layers_.back()->layer = layer;
+  }
+}
+
+RaggedAttention::~RaggedAttention() = default;
+
+ggml_tensor* RaggedAttention::attend(ggml_context* context, uint32_t layer, ggml_tensor* q, ggml_tensor* k,
+                                     ggml_tensor* v) {
+  LayerOp* op = layers_[layer].get();
+  const std::array<int64_t, 2> width{int64_t{head_dim_} * heads_ * group_, q->ne[2]}, nothing{1, 1};
+  std::array<ggml_tensor*, 2> rows{k, v};
+  ggml_tensor* appended = custom(context, nothing, rows, &append_op, op);
+  std::array<ggml_tensor*, 2> inputs{q, appended};
+  const bool decoding = q->ne[2] == 1 && !recording_;
+  ggml_tensor* attended = custom(context, decoding ? nothing : width, inputs, &attend_op, op);
+  std::array<ggml_tensor*, 1> done{attended};
+  if (decoding) return custom(context, width, done, &merge_op, op);
+  if (!recording_) return attended;
+  return ggml_custom_inplace(context, attended, nullptr, 0, &fold_op, GGML_N_TASKS_MAX, op);
+}
+
+void RaggedAttention::record(bool on, int32_t window_from) {
+  recording_ = on;
+  window_from_ = window_from;
+}
+
+uint32_t RaggedAttention::parts(uint32_t rows) const { return (rows + kPartRows - 1) / kPartRows; }
+
+uint32_t RaggedAttention::block_tokens() const { return std::max(1U, kBlockQueries / group_); }
+uint32_t RaggedAttention::blocks() const { return (tokens_ + block_tokens() - 1) / block_tokens(); }
+size_t RaggedAttention::block_state(uint32_t queries) const { return size_t{queries} * (2 + head_dim_); }
+
+void RaggedAttention::begin_run(uint32_t tokens, int32_t first_pos) {
+  store_.reserve(tokens);
+  tokens_ = tokens;
+  first_pos_ = first_pos;
+  max_rows_ = 0;
+  for (uint32_t layer = 0; layer < layers_.size(); ++layer) {
+    for (uint32_t head = 0; head < heads_; ++head) max_rows_ = std::max(max_rows_, store_.rows(layer, head) + tokens);
+  }
+  const uint32_t queries = block_tokens() * group_;
+  scratch_floats_ = block_state(queries) + kernels::attend_scratch(queries, max_rows_, head_dim_, recording_);
+  if (scratch_.size() < threads_ * scratch_floats_) scratch_.resize(threads_ * scratch_floats_);
+  if (tokens == 1 && !recording_) {
+    max_parts_ = parts(max_rows_);
+    const size_t states = size_t{heads_} * max_parts_ * group_;
+    if (partial_max_.size() < states) {
+      partial_max_.resize(states);
+      partial_sum_.resize(states);
+      partial_acc_.resize(states * head_dim_);
+    }
+  }
+  for (uint32_t stat = 0; recording_ && stat < kv::kStats; ++stat) {
+    if (store_.shape().stats[stat]) slot_stats_[stat].resize(size_t{heads_} * kSlots * max_rows_);
+  }
+}
+
+float* RaggedAttention::slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) noexcept {
+  std::vector<float>& values = slot_stats_[static_cast<size_t>(stat)];
+  if (!store_.shape().stats[static_cast<size_t>(stat)]) return nullptr;
+  return values.data() + (size_t{head} * kSlots + slot) * max_rows_;
+}
+
+void RaggedAttention::append_op(ggml_tensor* dst, int thread, int threads, void* data) {
+  LayerOp& op = *static_cast<LayerOp*>(data);
+  RaggedAttention& port = *op.port;
+  if (thread == 0) op.next = 0;
+  const size_t stride = size_t{port.heads_} * port.head_dim_;
+  for (uint32_t head = static_cast<uint32_t>(thread); head < port.heads_; head += static_cast<uint32_t>(threads)) {
+    const size_t offset = size_t{head} * port.head_dim_;
+    port.store_.append(op.layer, head, port.tokens_, f32(*dst->src[0]) + offset, f32(*dst->src[1]) + offset, stride,
+                       port.first_pos_);
+  }
+}
+
+void RaggedAttention::attend_op(ggml_tensor* dst, int thread, int /*threads*/, void* data) {
+  LayerOp& op = *static_cast<LayerOp*>(data);
+  RaggedAttention& port = *op.port;
+  const ggml_tensor& q = *dst->src[0];
+  float* scratch = port.scratch_.data() + static_cast<size_t>(thread) * port.scratch_floats_;
+  const bool decoding = port.tokens_ == 1 && !port.recording_;
+  const uint32_t per_head = decoding ? port.max_parts_ : port.recording_ ? kSlots : port.blocks();
+  for (uint32_t unit; (unit = op.next.fetch_add(1)) < port.heads_ * per_head;) {
+    const uint32_t head = unit / per_head, index = unit % per_head;
+    if (decoding) {
+      port.attend_part(op, q, head, index, scratch);
+    } else if (port.recording_) {
+      port.attend_slot(op, q, *dst, head, index, scratch);
+    } else {
+      port.attend_block(op, q, *dst, head, index, nullptr, scratch);
+    }
+  }
+}
+
+void RaggedAttention::attend_part(const LayerOp& op, const ggml_tensor& q, uint32_t head, uint32_t part,
+                                  float* scratch) noexcept {
+  const kernels::HeadRows rows = store_.head(op.layer, head);
+  const uint32_t begin = part * kPartRows, end = std::min(rows.rows, begin + kPartRows);
+  if (begin >= end) return;
+  std::array<const float*, kernels::kMaxQueries> queries;
+  for (uint32_t member = 0; member < group_; ++member) {
+    queries[member] = f32(q) + (size_t{head} * group_ + member) * head_dim_;
+  }
+  const size_t state = (size_t{head} * max_parts_ + part) * group_;
+  const kernels::Partial out{&partial_max_[state], &partial_sum_[state], &partial_acc_[state * head_dim_]};
+  kernels::attend(rows, begin, end, {queries.data(), group_, nullptr, scale_}, out, nullptr, scratch);
+}
+
+void RaggedAttention::merge_op(ggml_tensor* dst, int thread, int threads, void* data) {
+  const LayerOp& op = *static_cast<LayerOp*>(data);
+  RaggedAttention& port = *op.port;
+  std::array<float*, kernels::kMaxQueries> output;
+  for (uint32_t head = static_cast<uint32_t>(thread); head < port.heads_; head += static_cast<uint32_t>(threads)) {
+    for (uint32_t query = 0; query < port.group_; ++query) {
+      output[query] = f32(*dst) + (size_t{head} * port.group_ + query) * port.head_dim_;
+    }
+    const size_t state = size_t{head} * port.max_parts_ * port.group_;
+    const kernels::Partial partials{&port.partial_max_[state], &port.partial_sum_[state],
+                                    &port.partial_acc_[state * port.head_dim_]};
+    kernels::combine(partials, port.parts(port.store_.rows(op.layer, head)), port.group_, port.head_dim_, output.data());
+  }
+}
+
+void RaggedAttention::attend_block(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head,
+                                   uint32_t block, const kernels::ColumnStats* stats, float* scratch) const noexcept {
+  const kernels::HeadRows rows = store_.head(op.layer, head);
+  const uint32_t first = block * block_tokens(), end = std::min(tokens_, first + block_tokens());
+  const uint32_t before = rows.rows - tokens_;  // rows of earlier runs: everybody sees them
+  Block work;
+  for (uint32_t token = first; token < end; ++token) {
+    for (uint32_t member = 0; member < group_; ++member, ++work.count) {
+      const size_t offset = ((size_t{token} * heads_ + head) * group_ + member) * head_dim_;
+      work.query[work.count] = f32(q) + offset;
+      work.output[work.count] = f32(dst) + offset;
+      work.visible[work.count] = before + token + 1;
+      work.in_window[work.count] = first_pos_ + static_cast<int32_t>(token) >= window_from_;
+    }
+  }
+  kernels::ColumnStats columns = stats ? *stats : kernels::ColumnStats{};
+  columns.in_window = work.in_window.data();
+  const kernels::Partial state{scratch, scratch + work.count, scratch + 2 * work.count};
+  scratch += block_state(work.count);
+  kernels::attend(rows, 0, before + end, {work.query.data(), work.count, work.visible.data(), scale_}, state,
+                  stats ? &columns : nullptr, scratch);
+  kernels::combine(state, 1, work.count, head_dim_, work.output.data());
+}
+
+void RaggedAttention::attend_slot(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head,
+                                  uint32_t slot, float* scratch) noexcept {
+  const uint32_t rows = store_.rows(op.layer, head);
+  kernels::ColumnStats stats{slot_stats(kv::Stat::kSum, head, slot), slot_stats(kv::Stat::kWindow, head, slot),
+                             slot_stats(kv::Stat::kMax, head, slot), nullptr};
+  for (float* values : {stats.sum, stats.window, stats.max}) {
+    if (values) std::fill_n(values, rows, 0.0F);
+  }
+  for (uint32_t block = slot; block < blocks(); block += kSlots) attend_block(op, q, dst, head, block, &stats, scratch);
+}
+
+void RaggedAttention::fold_op(ggml_tensor* /*dst*/, int thread, int threads, void* data) {
+  const LayerOp& op = *static_cast<LayerOp*>(data);
+  RaggedAttention& port = *op.port;
+  for (uint32_t head = static_cast<uint32_t>(thread); head < port.heads_; head += static_cast<uint32_t>(threads)) {
+    const uint32_t rows = port.store_.rows(op.layer, head);
+    for (const kv::Stat stat : {kv::Stat::kSum, kv::Stat::kWindow, kv::Stat::kMax}) {
+      for (uint32_t slot = 0; slot < kSlots; ++slot) {
+        const float* values = port.slot_stats(stat, head, slot);
+        if (values) port.store_.add_stat(op.layer, head, stat, {values, rows});
+      }
+    }
+  }
+}
+
+}  // namespace kvmerger::engine

@@ -1,0 +1,70 @@
+// The attention port on the CPU: appends to and attends over the store's pages, one list per KV head.
+// Owns the buffers of a run; knows nothing of policies. Results do not depend on the number of threads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kv/store.h"
+#include "model/attention_port.h"
+#include "model/config.h"
+
+struct ggml_tensor;
+
+namespace kvmerger::engine {
+
+class RaggedAttention final : public model::AttentionPort {
+ public:
+  RaggedAttention(const model::DecoderConfig& config, kv::Store& store, uint32_t threads);
+  ~RaggedAttention() override;
+
+  ggml_tensor* attend(ggml_context* context, uint32_t layer, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v) override;
+
+  // Before every graph run: `tokens` rows will be appended to every head, the first at first_pos. Reserves their pages
+  // and all buffers; throws Error when memory does not suffice.
+  void begin_run(uint32_t tokens, int32_t first_pos);
+  // Records the statistics the store has room for, until told otherwise. Queries at positions >= window_from count for
+  // the window. Only graphs built while recording record.
+  void record(bool on, int32_t window_from);
+
+ private:
+  struct LayerOp;  // what a custom op gets as userdata
+  struct Block;
+
+  static void append_op(ggml_tensor* dst, int thread, int threads, void* data);
+  static void attend_op(ggml_tensor* dst, int thread, int threads, void* data);
+  static void merge_op(ggml_tensor* dst, int thread, int threads, void* data);
+  static void fold_op(ggml_tensor* dst, int thread, int threads, void* data);
+
+  void attend_block(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head, uint32_t block,
+                    const kernels::ColumnStats* stats, float* scratch) const noexcept;
+  void attend_slot(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head, uint32_t slot,
+                   float* scratch) noexcept;
+  void attend_part(const LayerOp& op, const ggml_tensor& q, uint32_t head, uint32_t part, float* scratch) noexcept;
+  float* slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) noexcept;
+  uint32_t block_tokens() const;
+  uint32_t blocks() const;
+  size_t block_state(uint32_t queries) const;
+  uint32_t parts(uint32_t rows) const;
+
+  const uint32_t heads_, group_, head_dim_, threads_;  // heads_: KV heads
+  const float scale_;
+  kv::Store& store_;
+  std::vector<std::unique_ptr<LayerOp>> layers_;
+  bool recording_ = false;
+  int32_t window_from_ = 0;
+
+  // Of the present run.
+  uint32_t tokens_ = 0;
+  int32_t first_pos_ = 0;
+  uint32_t max_rows_ = 0, max_parts_ = 0;
+  size_t scratch_floats_ = 0;
+  std::vector<float> scratch_;  // [threads, scratch_floats_]
+  std::vector<float> partial_max_, partial_sum_, partial_acc_;  // [heads, parts, group (, head_dim)]
+  std::vector<float> slot_stats_[kv::kStats];                   // [heads, slots, max_rows_]
+};
+
+}  // namespace kvmerger::engine

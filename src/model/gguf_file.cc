@@ -1,0 +1,182 @@
+#include "model/gguf_file.h"
+
+#include <fcntl.h>
+#include <ggml.h>
+#include <gguf.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/hash.h"
+
+namespace kvmerger::model {
+namespace {
+
+// ggml prints what it finds wrong; keep the last line for our own message.
+class LastGgmlError {
+ public:
+  LastGgmlError() {
+    ggml_log_get(&previous_, &previous_data_);
+    ggml_log_set(&record, &text_);
+  }
+  ~LastGgmlError() { ggml_log_set(previous_, previous_data_); }
+  std::string text() const {
+    std::string line = text_;
+    while (!line.empty() && line.back() == '\n') line.pop_back();
+    return line;
+  }
+
+ private:
+  static void record(ggml_log_level level, const char* text, void* data) {
+    if (level == GGML_LOG_LEVEL_ERROR) *static_cast<std::string*>(data) = text;
+  }
+  std::string text_;
+  ggml_log_callback previous_ = nullptr;
+  void* previous_data_ = nullptr;
+};
+
+uint64_t file_size(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) throw Error(cat("cannot open model '", path, "': ", std::strerror(errno)));
+  if (!S_ISREG(info.st_mode)) throw Error(cat("model '", path, "' is not a file"));
+  return static_cast<uint64_t>(info.st_size);
+}
+
+void check_magic(const std::string& path) {
+  char magic[4] = {};
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) throw Error(cat("cannot open model '", path, "': ", std::strerror(errno)));
+  const ssize_t got = read(file, magic, sizeof magic);
+  close(file);
+  if (got != sizeof magic || std::memcmp(magic, "GGUF", 4) != 0) {
+    throw Error(cat("'", path, "' is not a GGUF model (it does not begin with 'GGUF'); convert it with llama.cpp's convert_hf_to_gguf.py"));
+  }
+}
+
+}  // namespace
+
+GgufFile::GgufFile(const std::string& path) : path_(path), size_(file_size(path)) {
+  check_magic(path);
+  const LastGgmlError ggml_error;
+  gguf_ = gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = &context_});
+  if (!gguf_) throw Error(cat("model '", path, "' is damaged or cut short: ", ggml_error.text()));
+  try {
+    map();
+    place_tensors();
+  } catch (...) {
+    if (mapped_) munmap(mapped_, size_);
+    ggml_free(context_);
+    gguf_free(gguf_);
+    throw;
+  }
+}
+
+GgufFile::~GgufFile() {
+  munmap(mapped_, size_);
+  ggml_free(context_);
+  gguf_free(gguf_);
+}
+
+void GgufFile::map() {
+  const int file = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  void* mapped = file < 0 ? MAP_FAILED : mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
+  const int error = errno;
+  if (file >= 0) close(file);
+  if (mapped == MAP_FAILED) throw Error(cat("cannot map model '", path_, "': ", std::strerror(error)));
+  mapped_ = mapped;
+}
+
+void GgufFile::place_tensors() {
+  const uint64_t data = gguf_get_data_offset(gguf_);
+  for (int64_t id = 0; id < gguf_get_n_tensors(gguf_); ++id) {
+    const char* name = gguf_get_tensor_name(gguf_, id);
+    const uint64_t begin = data + gguf_get_tensor_offset(gguf_, id);
+    const uint64_t bytes = gguf_get_tensor_size(gguf_, id);
+    if (begin > size_ || bytes > size_ - begin) {
+      throw Error(cat("model '", path_, "' is cut short: tensor '", name, "' ends at byte ", begin + bytes,
+                      " but the file has ", size_, "; download it again"));
+    }
+    ggml_get_tensor(context_, name)->data = static_cast<char*>(mapped_) + begin;
+  }
+}
+
+int64_t GgufFile::find(const std::string& key) const { return gguf_find_key(gguf_, key.c_str()); }
+
+int64_t GgufFile::need(const std::string& key) const {
+  const int64_t id = find(key);
+  if (id < 0) throw Error(cat("model '", path_, "' lacks the metadata key '", key, "'"));
+  return id;
+}
+
+bool GgufFile::has(const std::string& key) const { return find(key) >= 0; }
+
+std::string GgufFile::text(const std::string& key) const {
+  const int64_t id = need(key);
+  if (gguf_get_kv_type(gguf_, id) != GGUF_TYPE_STRING) throw Error(cat("model '", path_, "': key '", key, "' is not text"));
+  return gguf_get_val_str(gguf_, id);
+}
+
+uint32_t GgufFile::whole(const std::string& key) const {
+  const int64_t id = need(key);
+  int64_t value = -1;
+  switch (gguf_get_kv_type(gguf_, id)) {
+    case GGUF_TYPE_UINT8: value = gguf_get_val_u8(gguf_, id); break;
+    case GGUF_TYPE_UINT16: value = gguf_get_val_u16(gguf_, id); break;
+    case GGUF_TYPE_UINT32: value = gguf_get_val_u32(gguf_, id); break;
+    case GGUF_TYPE_INT32: value = gguf_get_val_i32(gguf_, id); break;
+    case GGUF_TYPE_UINT64: value = static_cast<int64_t>(gguf_get_val_u64(gguf_, id)); break;
+    case GGUF_TYPE_INT64: value = gguf_get_val_i64(gguf_, id); break;
+    default: break;
+  }
+  if (value < 0 || value > UINT32_MAX) throw Error(cat("model '", path_, "': key '", key, "' is not a whole number in range"));
+  return static_cast<uint32_t>(value);
+}
+
+float GgufFile::real(const std::string& key) const {
+  const int64_t id = need(key);
+  switch (gguf_get_kv_type(gguf_, id)) {
+    case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(gguf_, id);
+    case GGUF_TYPE_FLOAT64: return static_cast<float>(gguf_get_val_f64(gguf_, id));
+    default: throw Error(cat("model '", path_, "': key '", key, "' is not a number"));
+  }
+}
+
+std::string GgufFile::text_or(const std::string& key, std::string fallback) const { return has(key) ? text(key) : fallback; }
+uint32_t GgufFile::whole_or(const std::string& key, uint32_t fallback) const { return has(key) ? whole(key) : fallback; }
+float GgufFile::real_or(const std::string& key, float fallback) const { return has(key) ? real(key) : fallback; }
+
+uint32_t GgufFile::array_length_or(const std::string& key, uint32_t fallback) const {
+  const int64_t id = find(key);
+  if (id < 0 || gguf_get_kv_type(gguf_, id) != GGUF_TYPE_ARRAY) return fallback;
+  return static_cast<uint32_t>(gguf_get_arr_n(gguf_, id));
+}
+
+std::vector<std::string> GgufFile::tensor_names() const {
+  std::vector<std::string> names;
+  for (int64_t id = 0; id < gguf_get_n_tensors(gguf_); ++id) names.emplace_back(gguf_get_tensor_name(gguf_, id));
+  return names;
+}
+
+ggml_tensor* GgufFile::tensor(const std::string& name) const { return ggml_get_tensor(context_, name.c_str()); }
+
+std::string GgufFile::fingerprint() const {
+  constexpr size_t kSample = 256;
+  const char* bytes = static_cast<const char*>(mapped_);
+  Hasher hasher;
+  hasher.add(bytes, gguf_get_data_offset(gguf_));
+  for (int64_t id = 0; id < gguf_get_n_tensors(gguf_); ++id) {
+    const char* data = bytes + gguf_get_data_offset(gguf_) + gguf_get_tensor_offset(gguf_, id);
+    const size_t size = gguf_get_tensor_size(gguf_, id), sample = std::min(kSample, size);
+    hasher.add(data, sample);
+    hasher.add(data + (size - sample) / 2, sample);
+    hasher.add(data + size - sample, sample);
+  }
+  return hasher.digest128_hex();
+}
+
+}  // namespace kvmerger::model

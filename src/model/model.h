@@ -1,0 +1,35 @@
+// A loaded model: configuration, weights, and what the file says of itself. Immutable; sessions share it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace kvmerger::model {
+
+struct ModelFacts {  // for people and reports
+  std::string path, name, license, fingerprint;
+  uint64_t file_bytes = 0;
+};
+
+class Model {
+ public:
+  // Maps and checks a GGUF file. repack: see Weights. Throws Error naming file and fault.
+  explicit Model(const std::string& path, bool repack = true);
+  ~Model();
+
+  const DecoderConfig& config() const { return config_; }
+  const Weights& weights() const { return *weights_; }
+  const ModelFacts& facts() const { return facts_; }
+
+ private:
+  std::unique_ptr<GgufFile> file_;
+  DecoderConfig config_;
+  std::unique_ptr<Weights> weights_;
+  ModelFacts facts_;
+};
+
+}  // namespace kvmerger::model
