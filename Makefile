@@ -22,12 +22,12 @@ build:
 
 test: build
 	@tools/fetch_model >/dev/null
-	@ctest --test-dir build --output-on-failure --no-tests=error -j $(jobs)
+	@ctest --test-dir build --output-on-failure --no-tests=error --no-label-summary -j $(jobs)
 
 sanitize:
 	@tools/install_packages
 	@$(call compile,build-asan,all,-DKVMERGER_SANITIZE=ON)
-	@UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build-asan --output-on-failure --no-tests=error -j $(jobs) -LE model
+	@UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build-asan --output-on-failure --no-tests=error --no-label-summary -j $(jobs) -LE model
 
 check:
 	@tools/format --check

@@ -8,7 +8,7 @@ me=${0##*/}
 say() { printf '%s [%4d s] %s\n' "$me" "$SECONDS" "$*" >&2; }
 die() { printf '%s: error: %s\n' "$me" "$*" >&2; exit 1; }
 
-# A folder for unfinished things, on the cache's own disk so that a rename out of it is atomic; removed when the script ends.
+# A folder for unfinished things, removed when the script ends; in the cache, so that a rename out of it is atomic.
 temporary_folder() { mkdir -p "$cache"; mktemp -d "$cache/unfinished.$$.XXXXXX"; }
 trap 'rm -rf "$cache/unfinished.$$".*' EXIT
 
