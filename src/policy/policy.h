@@ -31,6 +31,8 @@ class Policy {
   virtual Needs needs() const { return {}; }
   // Layers whose rows the method leaves alone. They count in the budget: the other layers get less.
   virtual bool keeps_whole(uint32_t /*layer*/, uint32_t /*layers*/) const { return false; }
+  // False only for the full cache, which keeps every row and is never asked for fewer.
+  virtual bool compresses() const { return true; }
   // True when the method, as its options stand, can choose the number of rows itself.
   virtual bool sizes_itself() const { return false; }
 

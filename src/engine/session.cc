@@ -1,0 +1,168 @@
+#include "engine/session.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "core/error.h"
+#include "engine/attention_ragged.h"
+#include "kv/snapshot.h"
+
+namespace kvmerger::engine {
+namespace {
+
+constexpr size_t kGraphs = 3;  // kept for reuse: decoding, the full batch, one more
+
+SessionOptions resolve(SessionOptions options, const model::DecoderConfig& config) {
+  if (options.context == 0) options.context = config.context;
+  if (options.threads == 0) options.threads = std::max(1U, std::thread::hardware_concurrency());
+  return options;
+}
+
+kv::StoreShape store_shape(const model::DecoderConfig& config, const SessionOptions& options) {
+  return {.layers = config.layers,
+          .heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .key_type = options.key_type,
+          .value_type = options.value_type,
+          .stats = {options.needs.attn_sum, options.needs.window > 0, options.needs.attn_max}};
+}
+
+}  // namespace
+
+Session::Session(std::shared_ptr<const model::Model> model, const SessionOptions& options)
+    : model_(std::move(model)),
+      options_(resolve(options, model_->config())),
+      store_(store_shape(model_->config(), options_)),
+      executor_(options_.threads) {
+  attach();
+}
+
+Session::~Session() = default;
+
+void Session::attach() {
+  graphs_.clear();
+  attention_ = std::make_unique<RaggedAttention>(model_->config(), store_, options_.threads);
+}
+
+size_t Session::bytes_per_token() const {
+  const kv::StoreShape& shape = store_.shape();
+  return kv::page_bytes(shape) / kernels::kPageRows * shape.layers * shape.heads;
+}
+
+void Session::check_fits(size_t more) const {
+  const size_t total = tokens_.size() + more;
+  if (total <= options_.context) return;
+  throw Error(cat("the text is longer than the context: ", total, " tokens, but the context holds ", options_.context,
+                  "; cut it with --truncate middle|left, or raise -c beyond what the model was trained for (",
+                  model_->config().context, ")"));
+}
+
+model::DecoderGraph& Session::graph(uint32_t tokens, model::Outputs outputs) {
+  const auto fits = [&](const auto& graph) { return graph->tokens() == tokens && graph->outputs() == outputs; };
+  auto found = std::find_if(graphs_.begin(), graphs_.end(), fits);
+  if (found == graphs_.end()) {
+    if (graphs_.size() == kGraphs) graphs_.erase(graphs_.begin());
+    graphs_.push_back(std::make_unique<model::DecoderGraph>(*model_, *attention_, tokens, outputs));
+  } else {
+    std::rotate(found, found + 1, graphs_.end());
+  }
+  return *graphs_.back();
+}
+
+void Session::run(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks) {
+  const int32_t first_pos = static_cast<int32_t>(tokens_.size());
+  attention_->begin_run(static_cast<uint32_t>(tokens.size()), first_pos);
+  const bool done = graph(static_cast<uint32_t>(tokens.size()), outputs).run(executor_, tokens, first_pos, hooks.cancelled);
+  if (!done) {
+    store_.truncate(first_pos);
+    throw Interrupted();
+  }
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+}
+
+void Session::read(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks,
+                   const std::function<void(uint32_t)>& after_batch) {
+  check_fits(tokens.size());
+  const uint32_t total = static_cast<uint32_t>(tokens.size());
+  for (uint32_t done = 0; done < total;) {
+    const uint32_t count = std::min(options_.batch, total - done);
+    const bool skip = outputs == model::Outputs::kLast && done + count < total;
+    run(tokens.subspan(done, count), skip ? model::Outputs::kNone : outputs, hooks);
+    if (after_batch) after_batch(done);
+    done += count;
+    if (hooks.progress) hooks.progress(done, total);
+  }
+}
+
+void Session::extend(std::span<const Token> tokens, bool record, const RunHooks& hooks) {
+  if (tokens.empty()) return;
+  record = record && options_.needs.any_attention();
+  if (record != recording_) graphs_.clear();  // graphs that record differ from those that do not
+  recording_ = record;
+  const size_t end = tokens_.size() + tokens.size();
+  attention_->record(record, static_cast<int32_t>(end) - static_cast<int32_t>(std::min<size_t>(end, options_.needs.window)));
+  if (record) store_.clear_stat(kv::Stat::kWindow);
+  read(tokens, model::Outputs::kLast, hooks, nullptr);
+  const std::span<const float> last = graphs_.back()->logits();
+  logits_.assign(last.begin(), last.end());
+}
+
+void Session::score(std::span<const Token> tokens, const std::function<void(uint32_t, std::span<const float>)>& sink,
+                    const RunHooks& hooks) {
+  const size_t vocabulary = model_->config().vocabulary;
+  if (recording_) graphs_.clear();
+  recording_ = false;
+  attention_->record(false, 0);
+  read(tokens, model::Outputs::kAll, hooks, [&](uint32_t first) {
+    const std::span<const float> all = graphs_.back()->logits();
+    for (uint32_t row = 0; row < all.size() / vocabulary; ++row) sink(first + row, all.subspan(row * vocabulary, vocabulary));
+  });
+}
+
+Session::Synced Session::sync(std::span<const Token> tokens, const RunHooks& hooks) {
+  KVM_CHECK(!tokens.empty());
+  size_t common = 0;
+  while (common < std::min(tokens.size(), tokens_.size()) && tokens[common] == tokens_[common]) ++common;
+  if (common == tokens.size()) --common;  // the last one is read again for its logits
+  const bool rebuilt = common < compacted_;
+  if (rebuilt) {
+    store_ = kv::Store(store_.shape());
+    compacted_ = 0;
+    common = 0;
+    attach();
+  } else if (common < tokens_.size()) {
+    store_.truncate(static_cast<int32_t>(common));
+  }
+  tokens_.resize(common);
+  extend(tokens.subspan(common), false, hooks);
+  return {static_cast<uint32_t>(common), static_cast<uint32_t>(tokens.size() - common), rebuilt};
+}
+
+CompactionReport Session::compact(const Compactor& compactor) {
+  CompactionReport report = compactor.run(store_, options_.threads);
+  if (compactor.active()) compacted_ = static_cast<uint32_t>(tokens_.size());
+  return report;
+}
+
+void Session::save(const std::string& path, const std::string& about) const {
+  const model::ModelFacts& facts = model_->facts();
+  kv::write_snapshot(path, {facts.fingerprint, facts.name, about, tokens_}, store_);
+}
+
+std::unique_ptr<Session> Session::load(const std::string& path, std::shared_ptr<const model::Model> model,
+                                       SessionOptions options, std::string* about) {
+  kv::Snapshot snapshot = kv::read_snapshot(path, model->facts().fingerprint);
+  const kv::StoreShape& shape = snapshot.store.shape();
+  options.key_type = shape.key_type;
+  options.value_type = shape.value_type;
+  auto session = std::make_unique<Session>(std::move(model), options);
+  session->store_ = std::move(snapshot.store);
+  session->tokens_ = std::move(snapshot.info.tokens);
+  session->compacted_ = static_cast<uint32_t>(session->tokens_.size());
+  session->attach();
+  session->check_fits(0);
+  if (about) *about = std::move(snapshot.info.about);
+  return session;
+}
+
+}  // namespace kvmerger::engine

@@ -1,0 +1,99 @@
+// One text in a cache: the border between the engine and everyone (commands, evaluation, server). Engine thread only.
+// Owns the store and the graphs; decides neither what to compact nor when.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/compactor.h"
+#include "kernels/page.h"
+#include "kv/store.h"
+#include "model/graph.h"
+#include "model/model.h"
+#include "policy/policy.h"
+
+namespace kvmerger::engine {
+
+using Token = int32_t;
+
+struct SessionOptions {
+  uint32_t context = 0;  // most tokens the session may hold; 0: what the model was trained for
+  kernels::RowType key_type = kernels::RowType::kF16, value_type = kernels::RowType::kF16;
+  uint32_t threads = 0;  // 0: all of the machine's cores
+  uint32_t batch = 512;  // tokens of one graph run while reading a prompt
+  policy::Needs needs;   // statistics to keep per row
+};
+
+// Thrown when `cancelled` answered true. The session is then as after the last whole batch.
+struct Interrupted : std::exception {
+  const char* what() const noexcept override { return "interrupted"; }
+};
+
+struct RunHooks {
+  std::function<void(uint32_t done, uint32_t total)> progress;  // after every batch
+  std::function<bool()> cancelled;                              // asked often, also inside a batch
+};
+
+class RaggedAttention;
+
+class Session {
+ public:
+  Session(std::shared_ptr<const model::Model> model, const SessionOptions& options);
+  ~Session();
+
+  const model::Model& model() const { return *model_; }
+  uint32_t context() const { return options_.context; }
+  uint32_t threads() const { return options_.threads; }
+  const std::vector<Token>& tokens() const { return tokens_; }  // all seen, in order; the next one's position is their number
+
+  // Reads tokens behind those seen. record: keep the statistics of options.needs for them. Throws Error when they do not
+  // fit the context or memory does not suffice, Interrupted when cancelled.
+  void extend(std::span<const Token> tokens, bool record = false, const RunHooks& hooks = {});
+  std::span<const float> logits() const { return logits_; }  // [vocabulary] behind the last token; empty after load
+  // As extend, and gives the logits behind every token: sink(index into tokens, [vocabulary]).
+  void score(std::span<const Token> tokens, const std::function<void(uint32_t, std::span<const float>)>& sink,
+             const RunHooks& hooks = {});
+
+  // Makes the session hold exactly these tokens, with what it has where it can.
+  struct Synced {
+    uint32_t reused, evaluated;
+    bool rebuilt;  // the cache had to be dropped, since compaction had changed rows that no longer fit
+  };
+  Synced sync(std::span<const Token> tokens, const RunHooks& hooks = {});
+
+  CompactionReport compact(const Compactor& compactor);
+
+  kv::StoreBytes bytes() const { return store_.bytes(); }
+  uint64_t rows() const { return store_.total_rows(); }
+  size_t bytes_per_token() const;  // of a full cache
+
+  // Snapshot of tokens and cache. about: JSON text kept with it (Snapshot::about).
+  void save(const std::string& path, const std::string& about) const;
+  static std::unique_ptr<Session> load(const std::string& path, std::shared_ptr<const model::Model> model,
+                                       SessionOptions options, std::string* about);
+
+ private:
+  model::DecoderGraph& graph(uint32_t tokens, model::Outputs outputs);
+  void run(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks);
+  void read(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks,
+            const std::function<void(uint32_t)>& after_batch);
+  void check_fits(size_t more) const;
+  void attach();
+
+  std::shared_ptr<const model::Model> model_;
+  SessionOptions options_;
+  kv::Store store_;
+  std::unique_ptr<RaggedAttention> attention_;
+  model::Executor executor_;
+  std::vector<std::unique_ptr<model::DecoderGraph>> graphs_;  // most recently used last
+  bool recording_ = false;
+  uint32_t compacted_ = 0;  // tokens seen at the last compaction: the cache cannot be cut below
+  std::vector<Token> tokens_;
+  std::vector<float> logits_;
+};
+
+}  // namespace kvmerger::engine
