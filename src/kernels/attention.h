@@ -13,6 +13,7 @@
 namespace kvmerger::kernels {
 
 inline constexpr uint32_t kMaxQueries = 64;  // queries of one call
+inline constexpr float kLogitLimit = 8e37f;  // logits beyond are held at this magnitude, so that differences stay finite
 
 struct Queries {
   const float* const* data;  // [count] pointers to [head_dim], not scaled

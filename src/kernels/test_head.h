@@ -1,0 +1,61 @@
+// For the tests and benchmarks of this folder: a KV head with random rows in pages of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/rng.h"
+#include "kernels/page.h"
+
+namespace kvmerger::kernels {
+
+inline float random_value(Rng& rng) { return static_cast<float>(rng.uniform() * 2 - 1); }
+
+inline std::vector<float> random_values(Rng& rng, size_t count) {
+  std::vector<float> values(count);
+  for (float& value : values) value = random_value(rng);
+  return values;
+}
+
+class TestHead {
+ public:
+  // Every slot of the pages is filled, those behind the last row too, as the layout promises finite values there.
+  TestHead(uint32_t rows, uint32_t head_dim, RowType key_type, RowType value_type, uint64_t seed) {
+    const uint32_t pages = (rows + kPageRows - 1) / kPageRows;
+    const size_t values = size_t{kPageRows} * head_dim;
+    const size_t key_bytes = values * value_bytes(key_type), bytes = key_bytes + values * value_bytes(value_type);
+    memory_.resize(pages * bytes);
+    Rng rng(seed);
+    for (uint32_t page = 0; page < pages; ++page) {
+      std::byte* key = memory_.data() + page * bytes;
+      const std::vector<float> keys = random_values(rng, values), rest = random_values(rng, values);
+      write_rows(key, key + key_bytes, key_type, value_type, head_dim, 0, kPageRows, keys.data(), rest.data(), head_dim);
+      pages_.push_back({key, key + key_bytes, nullptr});
+    }
+    head_ = {pages_.data(), rows, head_dim, key_type, value_type};
+  }
+  TestHead(const TestHead&) = delete;
+  TestHead& operator=(const TestHead&) = delete;
+
+  const HeadRows& rows() const { return head_; }
+  std::byte* key(uint32_t page) { return const_cast<std::byte*>(pages_[page].key); }
+  std::byte* value(uint32_t page) { return const_cast<std::byte*>(pages_[page].value); }
+
+  // Biases on every second page, as after merging a part of the rows.
+  void add_bias(Rng& rng) {
+    biases_.resize(pages_.size() * kPageRows);
+    for (size_t page = 0; page < pages_.size(); page += 2) {
+      for (uint32_t slot = 0; slot < kPageRows; ++slot) biases_[page * kPageRows + slot] = 3 * random_value(rng);
+      pages_[page].bias = &biases_[page * kPageRows];
+    }
+  }
+
+ private:
+  std::vector<std::byte> memory_;
+  std::vector<PageView> pages_;
+  std::vector<float> biases_;
+  HeadRows head_{};
+};
+
+}  // namespace kvmerger::kernels
