@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${KVMERGER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvmerger}
+cache=${KVMERGER_CACHE:-${XDG_CACHE_HOME:-${HOME:?set it, or XDG_CACHE_HOME}/.cache}/kvmerger}
 me=${0##*/}
 
 say() { printf '%s [%4d s] %s\n' "$me" "$SECONDS" "$*" >&2; }
