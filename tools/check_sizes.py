@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = ["src", "tests", "tools", "eval", "plots", ".ci"]
+FOLDERS = ["src", "tests", "tools", "eval", "plots", "bench", ".ci"]
 LIMITS = {"file": 500, "function": 80, "line": 120}
 KERNEL_FUNCTION = 150
 
@@ -89,7 +89,7 @@ def read_allowed(root):
 
 def sources(root):
     for folder in FOLDERS:
-        suffixes = (".h", ".cc", ".py", ".sh", "") if folder in ("tools", ".ci") else (".h", ".cc", ".py")
+        suffixes = (".h", ".cc", ".py", ".sh", "") if folder in ("tools", "bench", ".ci") else (".h", ".cc", ".py")
         yield from (file for file in sorted((root / folder).rglob("*")) if file.is_file() and file.suffix in suffixes)
 
 
