@@ -9,11 +9,11 @@
 
 namespace kvmerger::text {
 
-struct SamplerParams {  // names and defaults are llama.cpp's
-  float temperature = 0.8F;  // <= 0: greedy
-  int32_t top_k = 40;        // <= 0: off
-  float top_p = 0.95F;       // 1: off
-  float min_p = 0.05F;       // 0: off
+struct SamplerParams {         // names and defaults are llama.cpp's
+  float temperature = 0.8F;    // <= 0: greedy
+  int32_t top_k = 40;          // <= 0: off
+  float top_p = 0.95F;         // 1: off
+  float min_p = 0.05F;         // 0: off
   int32_t repeat_last_n = 64;  // tokens looked at by the penalties; 0: none, -1: all
   float repeat_penalty = 1.0F;
   float presence_penalty = 0.0F;
@@ -28,8 +28,9 @@ class Sampler {
   ~Sampler();
 
   void accept(Token token);  // tells the penalties of a token that was not sampled (the prompt's)
-  Token sample(std::span<const float> logits);  // chooses and accepts; logits [vocabulary]
-  void reset();
+  // Chooses and accepts; logits [vocabulary]. Throws Error when one is NaN or plus infinity.
+  Token sample(std::span<const float> logits);
+  void reset();           // forgets all tokens; the random numbers begin again at the seed
   uint32_t seed() const;  // the seed in use, also when it was random
 
  private:
