@@ -42,7 +42,7 @@ THIRD_PARTY = {
     "xxhash": (r"xxhash\.h", ["core/hash.cc"]),
     "Highway": (r"hwy/.*", ["kernels/*.cc"]),
     "Eigen": (r"Eigen/.*", ["fit/*.cc"]),
-    "llama.cpp": (r"(llama|llama-cpp|chat|common|sampling|json-schema-to-grammar)\.h", ["text/*"]),
+    "llama.cpp": (r"(llama|llama-cpp|chat|common|log|sampling|json-schema-to-grammar)\.h", ["text/*"]),
     "ggml": (r"(ggml|gguf)[a-z-]*\.h", ["model/*", "engine/attention_*.cc"]),
     "cpp-httplib": (r"httplib\.h", ["server/http.cc"]),
     "CLI11": (r"CLI/.*", ["cli/*"]),
