@@ -14,6 +14,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
 #include "hwy/foreach_target.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #ifndef KVMERGER_KERNELS_ATTENTION_ONCE
@@ -112,35 +113,67 @@ struct Sums {
   }
 
   // += A [M, depth] * panels [depth, 16 each]. Element (row, k) of A is at row * kRow + k * kColumn; row k of a panel is
-  // at k * stride.
+  // at k * stride. Meanwhile `ahead`, panels needed later, comes into the cache.
   template <size_t kRow, size_t kColumn, class T>
-  HWY_INLINE void multiply_add(const float* a, size_t depth, const T* const (&panel)[P], size_t stride) {
-    for (size_t k = 0; k < depth; ++k) {
-      Vector b[P * kVectors];
+  HWY_INLINE void multiply_add(const float* a, size_t depth, const T* const (&panel)[P], const T* const (&ahead)[P],
+                               size_t stride) {
+    for (size_t k = 0; k < depth; ++k, a += kColumn) {
       HWY_UNROLL(16)
-      for (int vector = 0; vector < P * kVectors; ++vector) {
-        b[vector] = load(panel[vector / kVectors] + k * stride + static_cast<size_t>(vector % kVectors) * kLanes);
-      }
-      HWY_UNROLL(16)
-      for (int row = 0; row < M; ++row) {
-        const Vector left = hn::Set(kFloats, a[static_cast<size_t>(row) * kRow + k * kColumn]);
-        HWY_UNROLL(16)
-        for (int vector = 0; vector < P * kVectors; ++vector) {
-          at[row][vector] = hn::MulAdd(left, b[vector], at[row][vector]);
-        }
+      for (int index = 0; index < P; ++index) hwy::Prefetch(ahead[index] + k * stride);
+      if constexpr (M < P * kVectors) {
+        add_products<kRow>(a, panel, k * stride);
+      } else {
+        add_products_by_row<kRow>(a, panel, k * stride);
       }
     }
+  }
+
+ private:
+  // One step of k. The registers are just enough when the shorter side of the block of sums waits in them and the other
+  // passes through: here M elements of A wait.
+  template <size_t kRow, class T>
+  HWY_INLINE void add_products(const float* a, const T* const (&panel)[P], size_t offset) {
+    Vector left[M];
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) left[row] = hn::Set(kFloats, a[static_cast<size_t>(row) * kRow]);
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < P * kVectors; ++vector) {
+      const Vector b = load_vector(panel, vector, offset);
+      HWY_UNROLL(16)
+      for (int row = 0; row < M; ++row) at[row][vector] = hn::MulAdd(left[row], b, at[row][vector]);
+    }
+  }
+
+  template <size_t kRow, class T>
+  HWY_INLINE void add_products_by_row(const float* a, const T* const (&panel)[P], size_t offset) {
+    Vector b[P * kVectors];
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < P * kVectors; ++vector) b[vector] = load_vector(panel, vector, offset);
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) {
+      const Vector left = hn::Set(kFloats, a[static_cast<size_t>(row) * kRow]);
+      HWY_UNROLL(16)
+      for (int vector = 0; vector < P * kVectors; ++vector) {
+        at[row][vector] = hn::MulAdd(left, b[vector], at[row][vector]);
+      }
+    }
+  }
+
+  template <class T>
+  static HWY_INLINE Vector load_vector(const T* const (&panel)[P], int vector, size_t offset) {
+    return load(panel[vector / kVectors] + offset + static_cast<size_t>(vector % kVectors) * kLanes);
   }
 };
 
 // logits [M, kTileRows], columns of P pages = packed queries [head_dim, M] * keys [head_dim, 16] of each page.
 template <int M, int P, class T>
-HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* const* keys, float* logits) {
-  const T* panel[P];
-  for (int page = 0; page < P; ++page) panel[page] = keys[page];
+HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* const* keys, const T* const* ahead,
+                             float* logits) {
+  const T *panel[P], *next[P];
+  for (int page = 0; page < P; ++page) panel[page] = keys[page], next[page] = ahead[page];
   Sums<M, P> sums;
   sums.clear();
-  sums.template multiply_add<1, M>(packed, head_dim, panel, kPageRows);
+  sums.template multiply_add<1, M>(packed, head_dim, panel, next, kPageRows);
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
     HWY_UNROLL(16)
@@ -151,20 +184,23 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* co
 }
 
 template <int M, class T>
-void score_pages(const float* packed, uint32_t head_dim, const void* const* keys, uint32_t pages, float* logits) {
+void score_pages(const float* packed, uint32_t head_dim, const void* const* keys, const void* const* ahead,
+                 uint32_t pages, float* logits) {
   constexpr uint32_t kPanels = panels_at_once(M);
   const T* const* typed = reinterpret_cast<const T* const*>(keys);
+  const T* const* next = reinterpret_cast<const T* const*>(ahead);
   uint32_t page = 0;
   for (; page + kPanels <= pages; page += kPanels) {
-    score_panels<M, kPanels>(packed, head_dim, typed + page, logits + page * kPageRows);
+    score_panels<M, kPanels>(packed, head_dim, typed + page, next + page, logits + page * kPageRows);
   }
-  for (; page < pages; ++page) score_panels<M, 1>(packed, head_dim, typed + page, logits + page * kPageRows);
+  for (; page < pages; ++page) score_panels<M, 1>(packed, head_dim, typed + page, next + page, logits + page * kPageRows);
 }
 
 // What the value product reads: rows of probabilities [M, kTileRows] and V [rows, stride] in pages of 16 rows.
 struct ValueTile {
   const float* probabilities;
   const void* const* values;
+  const void* const* ahead;
   size_t stride;
   uint32_t rows;
 };
@@ -176,11 +212,12 @@ HWY_INLINE void value_panels(const ValueTile& tile, const float* factors, size_t
   Sums<M, P> sums;
   sums.clear();
   for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
-    const T* panel[P];
+    const T *panel[P], *next[P];
     const T* page = static_cast<const T*>(tile.values[first / kPageRows]) + column;
-    for (int index = 0; index < P; ++index) panel[index] = page + index * 16;
+    const T* ahead = static_cast<const T*>(tile.ahead[first / kPageRows]) + column;
+    for (int index = 0; index < P; ++index) panel[index] = page + index * 16, next[index] = ahead + index * 16;
     const size_t depth = std::min(kPageRows, tile.rows - first);
-    sums.template multiply_add<kTileRows, 1>(tile.probabilities + first, depth, panel, tile.stride);
+    sums.template multiply_add<kTileRows, 1>(tile.probabilities + first, depth, panel, next, tile.stride);
   }
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
@@ -203,7 +240,7 @@ void value_columns(const ValueTile& tile, const float* factors, float* acc, size
   for (; column < columns; column += 16) value_panels<M, 1, T>(tile, factors, column, acc, columns);
 }
 
-using ScorePages = void (*)(const float*, uint32_t, const void* const*, uint32_t, float*);
+using ScorePages = void (*)(const float*, uint32_t, const void* const*, const void* const*, uint32_t, float*);
 using ValueColumns = void (*)(const ValueTile&, const float*, float*, size_t);
 
 template <class T, int... kMinusOne>
@@ -245,23 +282,27 @@ HWY_INLINE hn::Mask<Floats> seen_mask(uint32_t column, uint32_t seen) {
   return hn::FirstN(kFloats, std::min(seen - std::min(column, seen), kLanes));
 }
 
-// Adds biases to one query's logits [pages * 16], hides the columns from `seen` on and returns the largest.
-HWY_INLINE float finish_logits(float* logits, uint32_t pages, uint32_t seen, const float* const* bias) {
+// Largest of one query's logits [columns].
+HWY_INLINE float largest_logit(const float* logits, uint32_t columns) {
+  Vector largest = load(logits);
+  for (uint32_t column = kLanes; column < columns; column += kLanes) largest = hn::Max(largest, load(logits + column));
+  return hn::GetLane(hn::MaxOfLanes(kFloats, largest));
+}
+
+// Adds biases to one query's logits [pages * 16], holds them within the limit and hides the columns from `seen` on.
+HWY_INLINE void finish_logits(float* logits, uint32_t pages, uint32_t seen, const float* const* bias) {
   const Vector limit = hn::Set(kFloats, kLogitLimit);
   const Vector hidden = hn::Set(kFloats, std::numeric_limits<float>::lowest());
-  Vector largest = hidden;
   for (uint32_t page = 0; page < pages; ++page) {
     for (uint32_t lane = 0; lane < kPageRows; lane += kLanes) {
       const uint32_t column = page * kPageRows + lane;
-      Vector logit = hn::LoadU(kFloats, logits + column);
-      if (bias[page] != nullptr) logit = hn::Add(logit, hn::LoadU(kFloats, bias[page] + lane));
+      Vector logit = load(logits + column);
+      if (bias[page] != nullptr) logit = hn::Add(logit, load(bias[page] + lane));
       logit = hn::Max(hn::Min(logit, limit), hn::Neg(limit));
       if (column + kLanes > seen) logit = hn::IfThenElse(seen_mask(column, seen), logit, hidden);
       hn::StoreU(logit, kFloats, logits + column);
-      largest = hn::Max(largest, logit);
     }
   }
-  return hn::GetLane(hn::MaxOfLanes(kFloats, largest));
 }
 
 // Running state of one query.
@@ -271,19 +312,26 @@ struct Running {
 };
 
 // One query's logits of a tile become exp(logit - running maximum). Returns the factor for what was summed before.
-HWY_INLINE float softmax_tile(float* logits, uint32_t pages, uint32_t seen, const float* const* bias,
+HWY_INLINE float softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool biased, const float* const* bias,
                               Running& running) {
+  const uint32_t columns = pages * kPageRows;
   if (seen == 0) {
-    std::fill_n(logits, pages * kPageRows, 0.0f);
+    std::fill_n(logits, columns, 0.0f);
     return 1.0f;
   }
-  const float largest = finish_logits(logits, pages, seen, bias);
+  float largest = kLogitLimit * 2;
+  if (!biased && seen >= columns) largest = largest_logit(logits, columns);
+  // Columns that are all seen and not beyond the limit, the usual case, are ready as they are.
+  if (!(std::abs(largest) <= kLogitLimit)) {
+    finish_logits(logits, pages, seen, bias);
+    largest = largest_logit(logits, columns);
+  }
   const float before = running.max;
   running.max = std::max(before, largest);
   const Vector max = hn::Set(kFloats, running.max);
   Vector sum = hn::Zero(kFloats);
-  for (uint32_t column = 0; column < pages * kPageRows; column += kLanes) {
-    const Vector probability = exp_of_negative(hn::Sub(hn::LoadU(kFloats, logits + column), max));
+  for (uint32_t column = 0; column < columns; column += kLanes) {
+    const Vector probability = exp_of_negative(hn::Sub(load(logits + column), max));
     hn::StoreU(probability, kFloats, logits + column);
     sum = hn::Add(sum, probability);
   }
@@ -299,6 +347,8 @@ struct Tile {
   uint32_t first_row, pages;
   const void* key[kTilePages];
   const void* value[kTilePages];
+  const void* next_key[kTilePages];  // of the tile after it; the same pages again at the end
+  const void* next_value[kTilePages];
   const float* bias[kTilePages];
 };
 
@@ -400,6 +450,9 @@ class Attention {
         }
         tile.value[index] = values;
       }
+      const uint32_t next = std::min(first_row / kPageRows + index + kTilePages, pages_of(end_) - 1);
+      tile.next_key[index] = convert_key_ ? tile.key[index] : head_.pages[next].key;
+      tile.next_value[index] = convert_value_ ? tile.value[index] : head_.pages[next].value;
     }
     return tile;
   }
@@ -423,16 +476,18 @@ class Attention {
     const bool half_values = head_.value_type == RowType::kF16 && !convert_value_;
     const float* packed = scratch_ + layout_.packed + size_t{first} * head_.head_dim;
     const ScorePages score = half_keys ? kScorePages<Half>[count - 1] : kScorePages<float>[count - 1];
-    score(packed, head_.head_dim, tile.key, pages, logits);
+    score(packed, head_.head_dim, tile.key, tile.next_key, pages, logits);
 
     float factors[kMaxBlock];
+    const bool biased = std::any_of(tile.bias, tile.bias + pages, [](const float* bias) { return bias != nullptr; });
     for (uint32_t query = first; query < last; ++query) {
       float* row = logits + size_t{query - first} * kTileRows;
-      factors[query - first] = softmax_tile(row, pages, seen(query, tile.first_row), tile.bias, running_[query]);
+      const uint32_t columns = seen(query, tile.first_row);
+      factors[query - first] = softmax_tile(row, pages, columns, biased, tile.bias, running_[query]);
     }
 
     const size_t stride = convert_value_ ? layout_.padded_dim : head_.head_dim;
-    const ValueTile values{logits, tile.value, stride, rows};
+    const ValueTile values{logits, tile.value, tile.next_value, stride, rows};
     float* acc = scratch_ + layout_.acc + first * layout_.padded_dim;
     const ValueColumns add = half_values ? kValueColumns<Half>[count - 1] : kValueColumns<float>[count - 1];
     add(values, factors, acc, layout_.padded_dim);
