@@ -61,8 +61,9 @@ Prompt build_prompt(const text::Tokenizer& tokenizer, const PromptParts& parts, 
   const size_t fixed = begin.size() + prompt.question.size(), total = fixed + document.size();
   if (total > room) {
     if (truncate == Truncate::kRefuse || fixed >= room) {
-      throw Error(cat("the prompt has ", total, " tokens, ", document.size(), " of them the document, but there is room for ",
-                      room, "; shorten it, cut it with --truncate middle|left, or raise the context with -c"));
+      throw Error(cat("the prompt has ", total, " tokens, ", document.size(),
+                      " of them the document, but there is room for ", room,
+                      "; shorten it, cut it with --truncate middle|left, or raise the context with -c"));
     }
     cut(document, room - static_cast<uint32_t>(fixed), truncate, prompt);
   }
@@ -79,6 +80,24 @@ Prompt build_prompt(const text::Tokenizer& tokenizer, const PromptParts& parts, 
 std::vector<Token> build_question(const text::Tokenizer& tokenizer, const std::string& question, bool chat) {
   std::vector<Token> tokens = tokenizer.encode(kBetween + question, false, false);
   append(tokens, tokenizer.encode(frame(tokenizer, "", chat).after, false, true));
+  return tokens;
+}
+
+std::vector<Token> build_next_turn(const text::Tokenizer& tokenizer, const std::string& system,
+                                   const std::string& text) {
+  const std::string reply = "@@kvmerger-reply@@";
+  std::vector<text::Message> messages;
+  if (!system.empty()) messages.push_back({"system", system});
+  messages.insert(messages.end(), {{"user", "..."}, {"assistant", reply}, {"user", kPlace}});
+  const std::string rendered = tokenizer.render(messages, true);
+  const size_t begin = rendered.find(reply), end = rendered.find(kPlace);
+  if (begin == std::string::npos || end == std::string::npos || end < begin) {
+    throw Error("the model's chat template drops or reorders the turns of a conversation; use kvmerger run");
+  }
+  const std::string between = rendered.substr(begin + reply.size(), end - begin - reply.size());
+  std::vector<Token> tokens = tokenizer.encode(between, false, true);
+  append(tokens, tokenizer.encode(text, false, false));
+  append(tokens, tokenizer.encode(rendered.substr(end + std::string(kPlace).size()), false, true));
   return tokens;
 }
 

@@ -33,7 +33,13 @@ struct Prompt {
 // does not fit without any document.
 Prompt build_prompt(const text::Tokenizer& tokenizer, const PromptParts& parts, uint32_t room, Truncate truncate);
 
-// A question behind a document that is already in the cache (kvmerger ask): the same tokens as build_prompt's `question`.
+// A question behind a document that is already in the cache (kvmerger ask): the same tokens as build_prompt's
+// `question`.
 std::vector<text::Token> build_question(const text::Tokenizer& tokenizer, const std::string& question, bool chat);
+
+// The user's next turn of a conversation, behind the assistant's last reply: what the template writes between them, the
+// text, and the opening of the next reply. Throws Error when the model has no usable chat template.
+std::vector<text::Token> build_next_turn(const text::Tokenizer& tokenizer, const std::string& system,
+                                         const std::string& text);
 
 }  // namespace kvmerger::engine

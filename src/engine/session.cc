@@ -29,6 +29,11 @@ kv::StoreShape store_shape(const model::DecoderConfig& config, const SessionOpti
 
 }  // namespace
 
+size_t cache_bytes_per_token(const model::DecoderConfig& config, kernels::RowType key, kernels::RowType value) {
+  const kv::StoreShape shape{config.layers, config.kv_heads, config.head_dim, key, value, {}};
+  return kv::page_bytes(shape) / kernels::kPageRows * shape.layers * shape.heads;
+}
+
 Session::Session(std::shared_ptr<const model::Model> model, const SessionOptions& options)
     : model_(std::move(model)),
       options_(resolve(options, model_->config())),
@@ -45,8 +50,15 @@ void Session::attach() {
 }
 
 size_t Session::bytes_per_token() const {
+  return cache_bytes_per_token(model_->config(), options_.key_type, options_.value_type);
+}
+
+size_t Session::statistics_bytes() const {
   const kv::StoreShape& shape = store_.shape();
-  return kv::page_bytes(shape) / kernels::kPageRows * shape.layers * shape.heads;
+  kv::StoreShape plain = shape;
+  std::fill(std::begin(plain.stats), std::end(plain.stats), false);
+  const size_t page = kv::page_bytes(shape);
+  return store_.bytes().used / page * (page - kv::page_bytes(plain));
 }
 
 void Session::check_fits(size_t more) const {
@@ -72,7 +84,8 @@ model::DecoderGraph& Session::graph(uint32_t tokens, model::Outputs outputs) {
 void Session::run(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks) {
   const int32_t first_pos = static_cast<int32_t>(tokens_.size());
   attention_->begin_run(static_cast<uint32_t>(tokens.size()), first_pos);
-  const bool done = graph(static_cast<uint32_t>(tokens.size()), outputs).run(executor_, tokens, first_pos, hooks.cancelled);
+  const bool done =
+      graph(static_cast<uint32_t>(tokens.size()), outputs).run(executor_, tokens, first_pos, hooks.cancelled);
   if (!done) {
     store_.truncate(first_pos);
     throw Interrupted();
@@ -100,7 +113,8 @@ void Session::extend(std::span<const Token> tokens, bool record, const RunHooks&
   if (record != recording_) graphs_.clear();  // graphs that record differ from those that do not
   recording_ = record;
   const size_t end = tokens_.size() + tokens.size();
-  attention_->record(record, static_cast<int32_t>(end) - static_cast<int32_t>(std::min<size_t>(end, options_.needs.window)));
+  attention_->record(record,
+                     static_cast<int32_t>(end) - static_cast<int32_t>(std::min<size_t>(end, options_.needs.window)));
   if (record) store_.clear_stat(kv::Stat::kWindow);
   read(tokens, model::Outputs::kLast, hooks, nullptr);
   const std::span<const float> last = graphs_.back()->logits();
@@ -115,7 +129,8 @@ void Session::score(std::span<const Token> tokens, const std::function<void(uint
   attention_->record(false, 0);
   read(tokens, model::Outputs::kAll, hooks, [&](uint32_t first) {
     const std::span<const float> all = graphs_.back()->logits();
-    for (uint32_t row = 0; row < all.size() / vocabulary; ++row) sink(first + row, all.subspan(row * vocabulary, vocabulary));
+    for (uint32_t row = 0; row < all.size() / vocabulary; ++row)
+      sink(first + row, all.subspan(row * vocabulary, vocabulary));
   });
 }
 
@@ -148,6 +163,8 @@ void Session::save(const std::string& path, const std::string& about) const {
   const model::ModelFacts& facts = model_->facts();
   kv::write_snapshot(path, {facts.fingerprint, facts.name, about, tokens_}, store_);
 }
+
+std::string Session::read_about(const std::string& path) { return kv::read_snapshot_info(path).about; }
 
 std::unique_ptr<Session> Session::load(const std::string& path, std::shared_ptr<const model::Model> model,
                                        SessionOptions options, std::string* about) {

@@ -20,6 +20,9 @@ namespace kvmerger::engine {
 
 using Token = int32_t;
 
+// Bytes of the cache per token: K, V, position, bias and mass in every layer and head.
+size_t cache_bytes_per_token(const model::DecoderConfig& config, kernels::RowType key, kernels::RowType value);
+
 struct SessionOptions {
   uint32_t context = 0;  // most tokens the session may hold; 0: what the model was trained for
   kernels::RowType key_type = kernels::RowType::kF16, value_type = kernels::RowType::kF16;
@@ -48,10 +51,14 @@ class Session {
   const model::Model& model() const { return *model_; }
   uint32_t context() const { return options_.context; }
   uint32_t threads() const { return options_.threads; }
-  const std::vector<Token>& tokens() const { return tokens_; }  // all seen, in order; the next one's position is their number
+  kernels::RowType key_type() const { return options_.key_type; }
+  kernels::RowType value_type() const { return options_.value_type; }
+  const std::vector<Token>& tokens() const {
+    return tokens_;
+  }  // all seen, in order; the next one's position is their number
 
-  // Reads tokens behind those seen. record: keep the statistics of options.needs for them. Throws Error when they do not
-  // fit the context or memory does not suffice, Interrupted when cancelled.
+  // Reads tokens behind those seen. record: keep the statistics of options.needs for them. Throws Error when they do
+  // not fit the context or memory does not suffice, Interrupted when cancelled.
   void extend(std::span<const Token> tokens, bool record = false, const RunHooks& hooks = {});
   std::span<const float> logits() const { return logits_; }  // [vocabulary] behind the last token; empty after load
   // As extend, and gives the logits behind every token: sink(index into tokens, [vocabulary]).
@@ -69,10 +76,12 @@ class Session {
 
   kv::StoreBytes bytes() const { return store_.bytes(); }
   uint64_t rows() const { return store_.total_rows(); }
-  size_t bytes_per_token() const;  // of a full cache
+  size_t bytes_per_token() const;   // of a full cache, without statistics
+  size_t statistics_bytes() const;  // the part of bytes().used that is statistics
 
   // Snapshot of tokens and cache. about: JSON text kept with it (Snapshot::about).
   void save(const std::string& path, const std::string& about) const;
+  static std::string read_about(const std::string& path);  // Snapshot::about alone, cheap
   static std::unique_ptr<Session> load(const std::string& path, std::shared_ptr<const model::Model> model,
                                        SessionOptions options, std::string* about);
 

@@ -12,7 +12,8 @@ namespace kvmerger::model {
 
 struct ModelFacts {  // for people and reports
   std::string path, name, license, fingerprint;
-  uint64_t file_bytes = 0;
+  std::string number_types;  // of the tensors, the one with most bytes first: "q4_1 96%, f32 4%"
+  uint64_t file_bytes = 0, parameters = 0;
 };
 
 class Model {

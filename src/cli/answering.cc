@@ -1,0 +1,47 @@
+#include "cli/answering.h"
+
+#include <chrono>
+
+#include "cli/format.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "core/error.h"
+#include "core/log.h"
+
+namespace kvmerger::cli {
+
+int answer(engine::Session& session, const text::Tokenizer& tokenizer, const engine::GenerateOptions& options,
+           std::span<const engine::Token> prompt, Record& record) {
+  const auto start = std::chrono::steady_clock::now();
+  Answer out;
+  const auto sink = [&](std::string_view piece) {
+    if (record.first_token_s == 0) {
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+      record.first_token_s = record.prefill_s + record.compact_s + waited.count();
+    }
+    return out.write(piece);
+  };
+  record.generation =
+      engine::generate(session, tokenizer, options, prompt, sink, {nullptr, [] { return interrupted(); }});
+  out.end();
+  if (out.closed()) {
+    log_warn("stdout was closed; stopped generating");
+    return 1;
+  }
+  return interrupted() ? interrupted_code() : 0;
+}
+
+int stopped_while_reading(Record& record) {
+  record.generation.finish_reason = "interrupted";
+  log_warn(cat("interrupted after reading ", thousands(record.read_tokens), " of ",
+               thousands(record.prompt_tokens - record.reused_tokens), " tokens"));
+  return interrupted_code();
+}
+
+void finish(Record& record, const engine::Session& session, const std::string& report_path) {
+  note_session(record, session);
+  print_summary(record);
+  write_report(record, report_path);
+}
+
+}  // namespace kvmerger::cli

@@ -1,0 +1,183 @@
+#include "cli/app.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+#include <new>
+
+#include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/interrupt.h"
+#include "core/error.h"
+#include "core/log.h"
+
+namespace kvmerger::cli {
+namespace {
+
+constexpr const char* kFooter =
+    "stdout carries the answer, stderr everything else.\n"
+    "Exit codes: 0 done, 1 error (file, model, memory, closed stdout), 2 wrong usage, 130 interrupted (Ctrl-C).\n"
+    "The environment variable KVMERGER_TARGET forces an instruction set (scalar, avx2, ...).";
+
+// All commands with their options; `chosen` is what the command line asks for.
+struct Program {
+  CLI::App app{"Answers questions about long texts with a KV cache that is merged to a budget.", "kvmerger"};
+  RunOptions run, chat;
+  CompressOptions compress;
+  AskOptions ask;
+  PerplexityOptions perplexity;
+  InspectOptions inspect;
+  std::string axis;
+  std::function<int()> chosen;
+
+  Program();
+  CLI::App& command(const char* name, const char* help, std::function<int()> work);
+  void declare_reading();
+  void declare_asking();
+  void declare_looking();
+};
+
+void set_talk(const TalkFlags& talk) {
+  if (talk.verbose) set_log_level(LogLevel::kDebug);
+  if (talk.quiet) set_log_level(LogLevel::kWarn);
+}
+
+CLI::App& Program::command(const char* name, const char* help, std::function<int()> work) {
+  CLI::App* command = app.add_subcommand(name, help);
+  command->callback([this, work = std::move(work)] { chosen = work; });
+  return *command;
+}
+
+template <typename... Flags>
+void declare_all(CLI::App& app, Flags&... flags) {
+  (declare(app, flags), ...);
+}
+
+// The options of run and chat are the same.
+void declare_conversation(CLI::App& app, RunOptions& options) {
+  declare_all(app, options.text, options.cache, options.types, options.generation, options.model, options.talk);
+}
+
+void Program::declare_reading() {
+  CLI::App& run_command = command("run", "Answer one prompt, e.g. a question (-p) about a document (-f)", [this] {
+    set_talk(run.talk);
+    return cli::run(run);
+  });
+  declare_conversation(run_command, run);
+  CLI::App& chat_command =
+      command("chat", "Talk, line by line on stdin; with -f about a document. /exit ends it", [this] {
+        set_talk(chat.talk);
+        return cli::chat(chat);
+      });
+  declare_conversation(chat_command, chat);
+  CLI::App& compress_command =
+      command("compress", "Read a document once and keep its compacted cache in a file", [this] {
+        set_talk(compress.talk);
+        return cli::compress(compress);
+      });
+  compress_command.add_option("-o,--output", compress.output, "File to write, by custom *.kvm")->required();
+  declare_document(compress_command, compress.text);
+  declare_all(compress_command, compress.cache, compress.types, compress.model, compress.talk);
+}
+
+void Program::declare_asking() {
+  CLI::App& ask_command = command("ask", "Ask about a document read by compress, without reading it again", [this] {
+    set_talk(ask.talk);
+    return cli::ask(ask);
+  });
+  ask_command.add_option("snapshot", ask.snapshot, "File written by compress")->required();
+  declare_question(ask_command, ask.text);
+  declare_all(ask_command, ask.generation, ask.model, ask.talk);
+}
+
+void Program::declare_looking() {
+  CLI::App& inspect_command =
+      command("inspect", "What a model is, and what its cache costs", [this] { return cli::inspect(inspect); });
+  inspect_command.add_option("model,-m,--model", inspect.model, "GGUF file (default: the model of tools/fetch_model)");
+  inspect_command.add_flag("--json", inspect.json, "As JSON");
+  inspect_command.add_flag("-v,--verbose", inspect.verbose, "The whole chat template");
+
+  CLI::App& list_command = command("list", "What can be chosen: policies, budgets, fits, moments, archs",
+                                   [this] { return cli::list(axis); });
+  list_command.add_option("axis", axis, "One of them; without it, all");
+
+  CLI::App& perplexity_command = command("perplexity", "Perplexity of a text, as llama-perplexity defines it", [this] {
+    set_talk(perplexity.talk);
+    return cli::perplexity(perplexity);
+  });
+  perplexity.model.context = 512;
+  perplexity_command.add_option("-f,--file", perplexity.file, "Text (- reads stdin)")->required();
+  perplexity_command.add_option("--chunks", perplexity.chunks, "Chunks to score; -1: all")->capture_default_str();
+  declare_all(perplexity_command, perplexity.types, perplexity.model, perplexity.talk);
+}
+
+Program::Program() {
+  app.set_version_flag("--version", "kvmerger " KVMERGER_VERSION);
+  app.require_subcommand(1);
+  app.footer(kFooter);
+  app.get_formatter()->column_width(34);
+  declare_reading();
+  declare_asking();
+  declare_looking();
+}
+
+int complain(int code, const std::string& message) {
+  std::fprintf(stderr, "error: %s\n", message.c_str());
+  return code;
+}
+
+// CLI11 takes -ngl for -n with the value gl; name the real culprit.
+std::string unknown_flag(const std::vector<std::string>& arguments) {
+  for (const std::string& argument : arguments) {
+    const bool word =
+        argument.size() > 2 && argument[0] == '-' && std::isalpha(static_cast<unsigned char>(argument[1]));
+    if (word && std::isalpha(static_cast<unsigned char>(argument[2]))) return argument;
+  }
+  return "";
+}
+
+int usage_error(const CLI::ParseError& error, const Program& program, const std::vector<std::string>& arguments) {
+  std::string message = error.what();
+  const std::string unknown = unknown_flag(arguments);
+  if (!unknown.empty()) message = cat("unknown flag '", unknown, "'");
+  const auto commands = program.app.get_subcommands();
+  const std::string name = commands.empty() ? "" : commands.front()->get_name() + " ";
+  return complain(2, cat(message, "; see kvmerger ", name, "--help"));
+}
+
+int parse(Program& program, const std::vector<std::string>& arguments) {
+  try {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
+    program.app.parse(reversed);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0) return usage_error(error, program, arguments);
+    program.app.exit(error);  // --help and --version
+    return 0;
+  }
+}
+
+int work(const std::function<int()>& command) {
+  try {
+    return command();
+  } catch (const UsageError& error) {
+    return complain(2, error.what());
+  } catch (const Error& error) {
+    return complain(1, error.what());
+  } catch (const std::bad_alloc&) {
+    return complain(1, "out of memory; a smaller --kv-budget or -c, -b or model needs less");
+  } catch (const std::exception& error) {
+    return complain(1, error.what());
+  }
+}
+
+}  // namespace
+
+int run_program(const std::vector<std::string>& arguments) {
+  catch_interrupts();
+  Program program;
+  const int code = parse(program, long_form(arguments));
+  return program.chosen ? work(program.chosen) : code;
+}
+
+}  // namespace kvmerger::cli

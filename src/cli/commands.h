@@ -1,0 +1,58 @@
+// The commands: their options as values, and one function each that does the work and gives the exit code. Errors are
+// thrown; app.cc turns them into messages.
+#pragma once
+
+#include <string>
+
+#include "cli/flags.h"
+
+namespace kvmerger::cli {
+
+struct RunOptions {  // run, chat
+  ModelFlags model;
+  CacheTypeFlags types;
+  TextFlags text;
+  CacheFlags cache;
+  GenerationFlags generation;
+  TalkFlags talk;
+};
+int run(const RunOptions& options);
+int chat(const RunOptions& options);
+
+struct CompressOptions {
+  ModelFlags model;
+  CacheTypeFlags types;
+  TextFlags text;
+  CacheFlags cache;
+  TalkFlags talk;
+  std::string output;
+};
+int compress(const CompressOptions& options);
+
+struct AskOptions {
+  ModelFlags model;
+  TextFlags text;  // only the question
+  GenerationFlags generation;
+  TalkFlags talk;
+  std::string snapshot;
+};
+int ask(const AskOptions& options);
+
+struct PerplexityOptions {
+  ModelFlags model;
+  CacheTypeFlags types;
+  TalkFlags talk;
+  std::string file;
+  int32_t chunks = -1;
+};
+int perplexity(const PerplexityOptions& options);
+
+struct InspectOptions {
+  std::string model;
+  bool json = false, verbose = false;
+};
+int inspect(const InspectOptions& options);
+
+int list(const std::string& axis);  // empty: all
+
+}  // namespace kvmerger::cli

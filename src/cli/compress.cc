@@ -1,0 +1,68 @@
+// kvmerger compress: a document read once, its compacted cache in a file.
+#include <sys/stat.h>
+
+#include "cli/answering.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/reading.h"
+#include "core/error.h"
+#include "core/log.h"
+
+namespace kvmerger::cli {
+namespace {
+
+constexpr int32_t kQuestionRoom = 512;  // tokens left for question and answer when the document is cut
+
+// What ask needs to know, and what people may want to.
+Json about(const Record& record, const engine::PromptParts& parts) {
+  const model::Rope& rope = record.model->config().rope;
+  return Json::Object{
+      {"chat", parts.chat},
+      {"system", parts.system},
+      {"context", record.context},
+      {"rope", Json::Object{{"base", double{rope.base}}, {"scale", double{rope.scale}}, {"dims", rope.dims}}},
+      {"report", to_json(record)}};
+}
+
+void save(Record& record, const engine::Session& session, const engine::PromptParts& parts, const std::string& path) {
+  record.snapshot = path;
+  note_session(record, session);
+  session.save(path, dump_json(about(record, parts), -1));
+  struct stat facts{};
+  if (stat(path.c_str(), &facts) != 0) throw Error(cat("the snapshot ", path, " is gone after it was written"));
+  log_info(cat("written   ", path, ", ", bytes_text(static_cast<size_t>(facts.st_size)), "; ask it with: kvmerger ask ",
+               path, " -p \"...\""));
+}
+
+}  // namespace
+
+int compress(const CompressOptions& options) {
+  if (options.text.file.empty()) throw UsageError("nothing to compress: give a document with -f");
+  const engine::Compactor compactor(compaction_spec(options.cache));
+  const engine::Trigger& trigger = engine::find_trigger(options.cache.when);
+  check_writable(options.output, "--output");
+  check_writable(options.talk.report, "--report");
+  const engine::PromptParts parts = prompt_parts(options.text);
+
+  const Loaded loaded = load_model(options.model.model, options.model.repack);
+  engine::SessionOptions session_options = cli::session_options(options.model, options.types);
+  session_options.needs = compactor.needs();
+  engine::Session session(loaded.model, session_options);
+  Record record = begin_record("compress", loaded, session);
+  note_compactor(record, compactor, options.cache.when);
+  print_banner(record);
+  if (!compactor.active()) log_warn("no --kv-budget: the full cache is kept");
+
+  const engine::Truncate truncate = truncation(options.text);
+  const uint32_t room = prompt_room(session.context(), kQuestionRoom, truncate);
+  engine::Prompt prompt = engine::build_prompt(*loaded.tokenizer, parts, room, truncate);
+  prompt.question.clear();  // what closes the user's turn comes with each question
+  note_prompt(record, prompt);
+  const bool read = read_prompt(session, prompt, {compactor, trigger}, record);
+  const int code = read ? 0 : stopped_while_reading(record);
+  if (read) save(record, session, parts, options.output);
+  finish(record, session, options.talk.report);
+  return code;
+}
+
+}  // namespace kvmerger::cli

@@ -1,0 +1,49 @@
+#include "cli/progress.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "cli/format.h"
+#include "cli/interrupt.h"
+#include "core/error.h"
+#include "core/log.h"
+
+namespace kvmerger::cli {
+namespace {
+
+constexpr uint32_t kBar = 20;  // characters
+
+}  // namespace
+
+Progress::Progress(std::string what)
+    : what_(std::move(what)),
+      enabled_(isatty(STDERR_FILENO) != 0 && log_level() >= LogLevel::kInfo),
+      start_(std::chrono::steady_clock::now()) {}
+
+Progress::~Progress() {
+  if (shown_) std::fputs("\r\033[K", stderr);
+}
+
+void Progress::say(const std::string& text) {
+  if (!enabled_) return;
+  std::fprintf(stderr, "\r\033[K%s", text.c_str());
+  std::fflush(stderr);
+  shown_ = true;
+}
+
+void Progress::show(uint32_t done, uint32_t total) {
+  if (!enabled_ || total == 0) return;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double share = static_cast<double>(done) / total;
+  const uint32_t filled = static_cast<uint32_t>(share * kBar);
+  const std::string left = done > 0 ? seconds_text(seconds * (1 / share - 1)) + " left" : "";
+  say(cat(what_, " [", std::string(filled, '#'), std::string(kBar - filled, '.'), "] ", thousands(done), " / ",
+          thousands(total), "  ", fixed(100 * share, 0), "%  ", rate_text(done, seconds), "  ", left));
+}
+
+engine::RunHooks Progress::hooks() {
+  return {[this](uint32_t done, uint32_t total) { show(done, total); }, [] { return interrupted(); }};
+}
+
+}  // namespace kvmerger::cli

@@ -1,0 +1,27 @@
+// One line on the terminal while something long runs. Silent on pipes and with --quiet.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "engine/session.h"
+
+namespace kvmerger::cli {
+
+class Progress {
+ public:
+  explicit Progress(std::string what);
+  ~Progress();  // wipes the line
+
+  void show(uint32_t done, uint32_t total);  // tokens, share, tokens per second, time left
+  void say(const std::string& text);         // the line without figures
+  engine::RunHooks hooks();                  // shows progress, and stops on interrupts
+
+ private:
+  std::string what_;
+  bool enabled_, shown_ = false;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace kvmerger::cli

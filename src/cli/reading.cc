@@ -1,0 +1,85 @@
+#include "cli/reading.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "cli/format.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/texts.h"
+#include "core/error.h"
+#include "core/log.h"
+
+namespace kvmerger::cli {
+namespace {
+
+constexpr uint32_t kAnswerRoom = 256;  // tokens left for an answer of unknown length when the document is cut
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+engine::PromptParts prompt_parts(const TextFlags& flags) {
+  engine::PromptParts parts;
+  if (flags.file.empty() && flags.prompt.empty()) {
+    throw UsageError("nothing to read: give a prompt with -p, a document with -f, or both");
+  }
+  parts.chat = !flags.raw;
+  parts.system = given_text(flags.system, !flags.no_escape, "--system-prompt");
+  parts.question = given_text(flags.prompt, !flags.no_escape, "--prompt");
+  if (!flags.file.empty()) parts.document = read_document(flags.file);
+  return parts;
+}
+
+uint32_t prompt_room(uint32_t context, int32_t answer, engine::Truncate truncate) {
+  if (truncate == engine::Truncate::kRefuse) return context;
+  const uint32_t wanted = answer < 0 ? kAnswerRoom : static_cast<uint32_t>(answer);
+  return context - std::min(wanted, context / 2);
+}
+
+void note_prompt(Record& record, const engine::Prompt& prompt) {
+  record.prompt_tokens = static_cast<uint32_t>(prompt.size());
+  record.cut_tokens = prompt.cut_tokens;
+  record.cut = prompt.cut;
+  if (prompt.cut_tokens > 0) log_warn(cat("the text does not fit the context: ", prompt.cut));
+  log_debug(cat("tokens    ", thousands(prompt.document.size()), " up to the end of the document, ",
+                thousands(prompt.question.size()), " behind it"));
+}
+
+bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, bool with_statistics,
+                 Record& record) {
+  const auto start = std::chrono::steady_clock::now();
+  const size_t before = session.tokens().size();
+  bool done = true;
+  try {
+    Progress progress("reading");
+    progress.show(0, static_cast<uint32_t>(tokens.size()));
+    session.extend(tokens, with_statistics, progress.hooks());
+  } catch (const engine::Interrupted&) {
+    done = false;
+  }
+  record.prefill_s += seconds_since(start);
+  record.read_tokens += static_cast<uint32_t>(session.tokens().size() - before);
+  return done && !interrupted();
+}
+
+void compact_if_due(engine::Session& session, engine::Moment moment, const Compaction& compaction, Record& record) {
+  if (!compaction.trigger.due(moment)) return;
+  Progress progress("compacting");
+  progress.say(cat("compacting ", thousands(session.rows()), " rows with ", record.spec.policy));
+  record.compaction = session.compact(compaction.compactor);
+  record.compact_s += record.compaction->seconds;
+  record.note = record.compaction->note;
+}
+
+bool read_prompt(engine::Session& session, const engine::Prompt& prompt, const Compaction& compaction, Record& record) {
+  const std::vector<engine::Token>& first = prompt.document.empty() ? prompt.question : prompt.document;
+  if (!read_tokens(session, first, true, record)) return false;
+  compact_if_due(session, engine::Moment::kPrefillEnd, compaction, record);
+  if (!record.note.empty()) log_info(cat("note      ", record.note));
+  return prompt.document.empty() || read_tokens(session, prompt.question, false, record);
+}
+
+}  // namespace kvmerger::cli

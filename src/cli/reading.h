@@ -1,0 +1,33 @@
+// Reading a prompt into a session: progress, statistics, compaction at its moment; stops on interrupts.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "cli/report.h"
+#include "engine/prompt.h"
+#include "engine/trigger.h"
+
+namespace kvmerger::cli {
+
+// What is to be read, from files and flags. Throws UsageError when there is nothing.
+engine::PromptParts prompt_parts(const TextFlags& flags);
+
+// Tokens for the prompt: what the context holds; when cutting is allowed, less what the answer may need.
+uint32_t prompt_room(uint32_t context, int32_t answer, engine::Truncate truncate);
+// Puts the prompt's size, and what was cut off (with a warning), into the record.
+void note_prompt(Record& record, const engine::Prompt& prompt);
+
+struct Compaction {
+  const engine::Compactor& compactor;
+  const engine::Trigger& trigger;
+};
+
+// Reads tokens, adding time and count to the record. False when interrupted.
+bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, bool with_statistics, Record& record);
+// Compacts if the trigger says so now.
+void compact_if_due(engine::Session& session, engine::Moment moment, const Compaction& compaction, Record& record);
+// The document, compaction, the question. Without a document the question is what is compacted. False when interrupted.
+bool read_prompt(engine::Session& session, const engine::Prompt& prompt, const Compaction& compaction, Record& record);
+
+}  // namespace kvmerger::cli
