@@ -84,6 +84,8 @@ class Store {
   void shrink();
 
   StoreBytes bytes() const;
+  // Makes the pool refuse to hold more than this, to see what happens then.
+  void set_limit_for_test(size_t bytes);
 
   // Raw form for snapshots: save calls sink with consecutive pieces, load calls source to fill buffers. The bytes
   // depend on nothing but rows and shape. load needs an empty store of the same shape; throws Error on nonsense.

@@ -1,0 +1,35 @@
+// The store's inside, shared by store.cc (rows come and go one by one) and store_apply.cc (a plan replaces them).
+#pragma once
+
+#include <vector>
+
+#include "kv/page_layout.h"
+#include "kv/pool.h"
+#include "kv/store.h"
+
+namespace kvmerger::kv {
+
+struct Store::Impl {
+  struct Head {
+    std::vector<std::byte*> pages;
+    std::vector<kernels::PageView> table;  // the same pages as kernels read them
+    uint32_t rows = 0;
+  };
+
+  explicit Impl(const StoreShape& shape);
+
+  Head& head(uint32_t layer, uint32_t index);
+  void add_pages(Head& head, std::span<std::byte* const> pages) const;
+  // Gives back what lies behind the first `keep` pages.
+  void cut_pages(Head& head, size_t keep);
+
+  const StoreShape shape;
+  const PageLayout layout;
+  PagePool pool;
+  std::vector<Head> heads;   // [layers * shape.heads]
+  int32_t applied_end = 0;   // positions below were there at the last apply that changed something
+};
+
+constexpr size_t pages_for(size_t rows) { return (rows + kPageRows - 1) / kPageRows; }
+
+}  // namespace kvmerger::kv

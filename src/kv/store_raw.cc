@@ -1,0 +1,56 @@
+// The raw form of a store for snapshots. Unused slots are written as zeros, so that the bytes depend on the rows alone.
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "kv/store.h"
+#include "kv/store_impl.h"
+
+namespace kvmerger::kv {
+namespace {
+
+constexpr size_t kPagesAtOnce = 64;  // read before more are taken, so that a wrong count ends at the end of the file
+
+// A page that holds only the first `rows` of another one's.
+std::vector<std::byte> partial_page(const PageLayout& layout, const std::byte* page, uint32_t rows) {
+  std::vector<std::byte> copy(layout.bytes);
+  for (uint32_t row = 0; row < rows; ++row) layout.copy_row(page, row, copy.data(), row);
+  return copy;
+}
+
+}  // namespace
+
+void Store::save(const std::function<void(const void*, size_t)>& sink) const {
+  sink(&impl_->applied_end, sizeof impl_->applied_end);
+  const size_t bytes = impl_->layout.bytes;
+  for (const Impl::Head& head : impl_->heads) {
+    sink(&head.rows, sizeof head.rows);
+    const uint32_t full = head.rows / kPageRows, rest = head.rows % kPageRows;
+    for (uint32_t page = 0; page < full; ++page) sink(head.pages[page], bytes);
+    if (rest > 0) sink(partial_page(impl_->layout, head.pages[full], rest).data(), bytes);
+  }
+}
+
+void Store::load(const std::function<void(void*, size_t)>& source) {
+  KVM_CHECK(total_rows() == 0);
+  source(&impl_->applied_end, sizeof impl_->applied_end);
+  for (Impl::Head& head : impl_->heads) {
+    uint32_t rows = 0;
+    source(&rows, sizeof rows);
+    while (head.pages.size() < pages_for(rows)) {
+      const std::vector<std::byte*> pages =
+          impl_->pool.take(std::min(kPagesAtOnce, pages_for(rows) - head.pages.size()));
+      const size_t first = head.pages.size();
+      head.pages.insert(head.pages.end(), pages.begin(), pages.end());
+      for (std::byte* page : pages) source(page, impl_->layout.bytes);
+      for (size_t page = first; page < head.pages.size(); ++page) head.table.push_back(impl_->layout.view(head.pages[page]));
+    }
+    head.rows = rows;
+    for (uint32_t row = 1; row < rows; ++row) {
+      const auto pos = [&](uint32_t at) { return impl_->layout.pos(head.pages[at / kPageRows])[at % kPageRows]; };
+      if (pos(row) <= pos(row - 1)) throw Error("the cache's positions do not increase");
+    }
+  }
+}
+
+}  // namespace kvmerger::kv
