@@ -1,0 +1,38 @@
+// The table of methods.
+#include "core/table.h"
+#include "policy/policy.h"
+#include "policy/score_policy.h"
+
+namespace kvmerger::policy {
+
+std::unique_ptr<Policy> make_none();
+std::unique_ptr<Policy> make_kvmerger();
+std::unique_ptr<Policy> make_snapkv();
+std::unique_ptr<Policy> make_cam();
+
+namespace {
+
+template <std::unique_ptr<ScorePolicy> (*kMake)()>
+std::unique_ptr<Policy> base() {
+  return kMake();
+}
+
+constexpr Entry kPolicies[] = {
+    {"none", "the full cache: every row stays", "-", make_none},
+    {"kvmerger", "merges runs of neighbours with similar keys around the most attended", "arXiv 2407.08454",
+     make_kvmerger},
+    {"h2o", "keeps the newest and the most attended rows", "arXiv 2306.14048", base<make_h2o>},
+    {"cam", "drops rows as H2O or StreamingLLM and adds their values to the rows that follow",
+     "CaM, ICML 2024 (openreview LCTmppB165)", make_cam},
+    {"streaming_llm", "keeps the first and the newest rows", "arXiv 2309.17453", base<make_streaming_llm>},
+    {"snapkv", "keeps the rows, and their neighbours, that the last queries of the prompt look at",
+     "arXiv 2404.14469", make_snapkv},
+};
+
+}  // namespace
+
+std::span<const Entry> all() { return kPolicies; }
+
+std::unique_ptr<Policy> make(const std::string& spec) { return make_from_table("policy", all(), spec); }
+
+}  // namespace kvmerger::policy
