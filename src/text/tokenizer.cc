@@ -71,10 +71,9 @@ llama_model_ptr load_vocabulary(const std::string& path) {
   params.n_gpu_layers = 0;
   t_talk = {};
   llama_model_ptr model(llama_model_load_from_file(path.c_str(), params));
-  if (!model)
-    throw Error(cat(path, " holds no usable vocabulary: ", t_talk.error, "; it must be a complete GGUF model"));
+  if (!model) throw Error(cat(path, " has no usable vocabulary: ", t_talk.error, "; a complete GGUF model is needed"));
   if (llama_vocab_type(llama_model_get_vocab(model.get())) == LLAMA_VOCAB_TYPE_NONE) {
-    throw Error(cat(path, " holds no tokenizer; convert the model again with its tokenizer"));
+    throw Error(cat(path, " has no tokenizer; convert the model again with its tokenizer"));
   }
   return model;
 }

@@ -220,7 +220,7 @@ TEST_CASE("tokenizer: files without a vocabulary are refused by name, with the r
   const std::string whole = byte_vocabulary().bytes();
   for (const size_t size : {size_t{10}, whole.size() / 4, whole.size() / 2}) {
     const TemporaryFile cut(whole.substr(0, size));
-    refused(cut.path(), "no usable vocabulary: ");
+    refused(cut.path(), "has no usable vocabulary: ");
   }
   if (const std::string path = real_model(); !path.empty()) {
     const std::string model = read_file(path);
