@@ -336,6 +336,33 @@ TEST_CASE("the same input gives the same bytes") {
   });
 }
 
+TEST_CASE("exponentials are right to 3e-7 and zero where floats end") {
+  // Keys of zero leave the biases as logits, and unit vectors as values leave exp(bias - 0) in acc.
+  on_every_target([] {
+    INFO(std::string(target_name()));
+    constexpr uint32_t kDim = kPageRows;
+    std::vector<float> keys(kDim * kPageRows), values(kDim * kPageRows), query(kDim, 1.0f);
+    for (uint32_t row = 0; row < kPageRows; ++row) values[row * kDim + row] = 1;
+    float bias[kPageRows] = {};
+    const PageView page{reinterpret_cast<const std::byte*>(keys.data()),
+                        reinterpret_cast<const std::byte*>(values.data()), bias};
+    const HeadRows head{&page, kPageRows, kDim, RowType::kF32, RowType::kF32};
+    const float* data[] = {query.data()};
+    States states(1, 1, kDim);
+    for (float least = 0; least > -87; least -= 0.01f) {
+      for (uint32_t row = 1; row < kPageRows; ++row) bias[row] = least - static_cast<float>(row) * 0.0007f;
+      run_attend(head, 0, kPageRows, {data, 1, nullptr, 1.0f}, states.every(), nullptr);
+      for (uint32_t row = 0; row < kPageRows; ++row) {
+        const double expected = std::exp(static_cast<double>(bias[row]));
+        REQUIRE(std::abs(static_cast<double>(states.every().acc[row]) - expected) <= 3e-7 * expected);
+      }
+    }
+    bias[1] = -110;
+    run_attend(head, 0, kPageRows, {data, 1, nullptr, 1.0f}, states.every(), nullptr);
+    CHECK(states.every().acc[1] == 0.0f);
+  });
+}
+
 TEST_CASE("huge logits of either sign give finite outputs") {
   on_every_target([] {
     for (const uint32_t rows : {1u, 16u, 70u, 200u}) {
