@@ -43,7 +43,7 @@ void set_talk(const TalkFlags& talk) {
 }
 
 CLI::App& Program::command(const char* name, const char* help, std::function<int()> work) {
-  CLI::App* command = app.add_subcommand(name, help);
+  CLI::App* command = app.add_subcommand(name, help)->group("Commands");
   command->callback([this, work = std::move(work)] { chosen = work; });
   return *command;
 }
@@ -75,7 +75,9 @@ void Program::declare_reading() {
         set_talk(compress.talk);
         return cli::compress(compress);
       });
-  compress_command.add_option("-o,--output", compress.output, "File to write, by custom *.kvm")->required();
+  compress_command.add_option("-o,--output", compress.output, "File to write, by custom *.kvm")
+      ->required()
+      ->type_name("FILE");
   declare_document(compress_command, compress.text);
   declare_all(compress_command, compress.cache, compress.types, compress.model, compress.talk);
 }
@@ -85,7 +87,7 @@ void Program::declare_asking() {
     set_talk(ask.talk);
     return cli::ask(ask);
   });
-  ask_command.add_option("snapshot", ask.snapshot, "File written by compress")->required();
+  ask_command.add_option("snapshot", ask.snapshot, "File written by compress")->required()->type_name("FILE");
   declare_question(ask_command, ask.text);
   declare_all(ask_command, ask.generation, ask.model, ask.talk);
 }
@@ -93,21 +95,24 @@ void Program::declare_asking() {
 void Program::declare_looking() {
   CLI::App& inspect_command =
       command("inspect", "What a model is, and what its cache costs", [this] { return cli::inspect(inspect); });
-  inspect_command.add_option("model,-m,--model", inspect.model, "GGUF file (default: the model of tools/fetch_model)");
+  inspect_command.add_option("model,-m,--model", inspect.model, "GGUF file; without it the model of tools/fetch_model")
+      ->type_name("FILE");
   inspect_command.add_flag("--json", inspect.json, "As JSON");
   inspect_command.add_flag("-v,--verbose", inspect.verbose, "The whole chat template");
 
   CLI::App& list_command = command("list", "What can be chosen: policies, budgets, fits, moments, archs",
                                    [this] { return cli::list(axis); });
-  list_command.add_option("axis", axis, "One of them; without it, all");
+  list_command.add_option("axis", axis, "One of them; without it all")->type_name("NAME");
 
   CLI::App& perplexity_command = command("perplexity", "Perplexity of a text, as llama-perplexity defines it", [this] {
     set_talk(perplexity.talk);
     return cli::perplexity(perplexity);
   });
   perplexity.model.context = 512;
-  perplexity_command.add_option("-f,--file", perplexity.file, "Text (- reads stdin)")->required();
-  perplexity_command.add_option("--chunks", perplexity.chunks, "Chunks to score; -1: all")->capture_default_str();
+  perplexity_command.add_option("-f,--file", perplexity.file, "Text; - reads stdin")->required()->type_name("FILE");
+  perplexity_command.add_option("--chunks", perplexity.chunks, "Chunks to score; -1: all")
+      ->capture_default_str()
+      ->type_name("N");
   declare_all(perplexity_command, perplexity.types, perplexity.model, perplexity.talk);
 }
 
@@ -116,6 +121,7 @@ Program::Program() {
   app.require_subcommand(1);
   app.footer(kFooter);
   app.get_formatter()->column_width(34);
+  app.get_formatter()->label("SUBCOMMAND", "COMMAND");
   declare_reading();
   declare_asking();
   declare_looking();
@@ -128,21 +134,25 @@ int complain(int code, const std::string& message) {
 
 // CLI11 takes -ngl for -n with the value gl; name the real culprit.
 std::string unknown_flag(const std::vector<std::string>& arguments) {
+  const auto letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
   for (const std::string& argument : arguments) {
-    const bool word =
-        argument.size() > 2 && argument[0] == '-' && std::isalpha(static_cast<unsigned char>(argument[1]));
-    if (word && std::isalpha(static_cast<unsigned char>(argument[2]))) return argument;
+    if (argument.size() > 2 && argument[0] == '-' && letter(argument[1]) && letter(argument[2])) return argument;
   }
   return "";
 }
 
 int usage_error(const CLI::ParseError& error, const Program& program, const std::vector<std::string>& arguments) {
-  std::string message = error.what();
-  const std::string unknown = unknown_flag(arguments);
-  if (!unknown.empty()) message = cat("unknown flag '", unknown, "'");
   const auto commands = program.app.get_subcommands();
-  const std::string name = commands.empty() ? "" : commands.front()->get_name() + " ";
-  return complain(2, cat(message, "; see kvmerger ", name, "--help"));
+  if (arguments.empty()) {
+    std::fputs(program.app.help().c_str(), stderr);
+    return 2;
+  }
+  std::string message = error.what();
+  if (const std::string unknown = unknown_flag(arguments); !unknown.empty())
+    message = cat("unknown flag '", unknown, "'");
+  if (commands.empty() && arguments[0][0] != '-') message = cat("unknown command '", arguments[0], "'");
+  return complain(
+      2, cat(message, "; see kvmerger ", commands.empty() ? "" : commands.front()->get_name() + " ", "--help"));
 }
 
 int parse(Program& program, const std::vector<std::string>& arguments) {

@@ -101,7 +101,7 @@ class Conversation {
 
   const Loaded& loaded_;
   engine::Session& session_;
-  const Compaction compaction_;
+  const Compaction& compaction_;
   const RunOptions& options_;
   const engine::GenerateOptions generation_;
   engine::PromptParts parts_;
@@ -140,25 +140,16 @@ int chat(const RunOptions& options) {
   if (options.text.raw) throw UsageError("a chat needs the model's chat template; --raw is for kvmerger run");
   if (!options.text.prompt.empty()) throw UsageError("a chat takes its questions from stdin, not from -p");
   if (options.text.file == "-") throw UsageError("stdin is the conversation; give the document (-f) as a file");
-  const engine::Compactor compactor(compaction_spec(options.cache));
-  const engine::Trigger& trigger = engine::find_trigger(options.cache.when);
+  const Compaction compaction(options.cache);
   check_writable(options.talk.report, "--report");
   engine::PromptParts parts;
   parts.system = given_text(options.text.system, !options.text.no_escape, "--system-prompt");
   if (!options.text.file.empty()) parts.document = read_document(options.text.file);
 
-  const Loaded loaded = load_model(options.model.model, options.model.repack);
+  auto [loaded, session, record] = open_session("chat", options.model, options.types, compaction);
   check(options, loaded);
-  engine::SessionOptions session_options = cli::session_options(options.model, options.types);
-  session_options.needs = compactor.needs();
-  engine::Session session(loaded.model, session_options);
-  Record record = begin_record("chat", loaded, session);
-  note_compactor(record, compactor, options.cache.when);
-  print_banner(record);
-
-  Conversation conversation(loaded, session, {compactor, trigger}, options, std::move(parts), record);
+  Conversation conversation(loaded, *session, compaction, options, std::move(parts), record);
   const int code = converse(conversation);
-  note_session(record, session);
   Json::Object report = setting_json(record);
   report.emplace_back("turns", conversation.turns());
   if (!options.talk.report.empty()) write_file(options.talk.report, dump_json(report) + "\n");

@@ -38,30 +38,23 @@ void save(Record& record, const engine::Session& session, const engine::PromptPa
 
 int compress(const CompressOptions& options) {
   if (options.text.file.empty()) throw UsageError("nothing to compress: give a document with -f");
-  const engine::Compactor compactor(compaction_spec(options.cache));
-  const engine::Trigger& trigger = engine::find_trigger(options.cache.when);
+  const Compaction compaction(options.cache);
   check_writable(options.output, "--output");
   check_writable(options.talk.report, "--report");
   const engine::PromptParts parts = prompt_parts(options.text);
 
-  const Loaded loaded = load_model(options.model.model, options.model.repack);
-  engine::SessionOptions session_options = cli::session_options(options.model, options.types);
-  session_options.needs = compactor.needs();
-  engine::Session session(loaded.model, session_options);
-  Record record = begin_record("compress", loaded, session);
-  note_compactor(record, compactor, options.cache.when);
-  print_banner(record);
-  if (!compactor.active()) log_warn("no --kv-budget: the full cache is kept");
-
+  auto [loaded, session, record] = open_session("compress", options.model, options.types, compaction);
+  if (!record.compresses) log_warn("no --kv-budget: the full cache is kept");
   const engine::Truncate truncate = truncation(options.text);
-  const uint32_t room = prompt_room(session.context(), kQuestionRoom, truncate);
+  const uint32_t room = prompt_room(session->context(), kQuestionRoom, truncate);
   engine::Prompt prompt = engine::build_prompt(*loaded.tokenizer, parts, room, truncate);
   prompt.question.clear();  // what closes the user's turn comes with each question
   note_prompt(record, prompt);
-  const bool read = read_prompt(session, prompt, {compactor, trigger}, record);
+
+  const bool read = read_prompt(*session, prompt, compaction, record);
+  if (read) save(record, *session, parts, options.output);
   const int code = read ? 0 : stopped_while_reading(record);
-  if (read) save(record, session, parts, options.output);
-  finish(record, session, options.talk.report);
+  finish(record, *session, options.talk.report);
   return code;
 }
 

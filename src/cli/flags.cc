@@ -1,6 +1,7 @@
 #include "cli/flags.h"
 
 #include <CLI/CLI.hpp>
+#include <type_traits>
 #include <utility>
 
 #include "cli/texts.h"
@@ -19,100 +20,96 @@ const std::vector<std::string>& types() {  // in the order of kernels::RowType
   return names;
 }
 
+// One option: `what` stands for its value in --help, which also shows the default when there is one.
+template <typename Field>
+CLI::Option* add(CLI::App& app, const char* group, const std::string& names, Field& field, const char* what,
+                 const std::string& help) {
+  CLI::Option* option = app.add_option(names, field, help)->group(group)->type_name(what);
+  if constexpr (!std::is_same_v<Field, std::string>) option->capture_default_str();
+  return option;
+}
+
+CLI::Validator between(int least, int most) { return CLI::Range(least, most).description(""); }
+CLI::Validator one_of(const std::vector<std::string>& names) { return CLI::IsMember(names).description(""); }
+
 }  // namespace
 
 void declare(CLI::App& app, ModelFlags& flags) {
-  app.add_option("-m,--model", flags.model, "GGUF file (default: the model of tools/fetch_model)")->group("Model");
-  app.add_option("-c,--ctx-size", flags.context, "Tokens the context holds; 0: what the model was trained for")
-      ->check(CLI::Range(0, INT32_MAX))
-      ->capture_default_str()
-      ->group("Model");
-  app.add_option("-t,--threads", flags.threads, "Threads; 0: one per core")
-      ->check(CLI::Range(0, 512))
-      ->capture_default_str()
-      ->group("Model");
-  app.add_option("-b,--batch-size", flags.batch, "Tokens read at once")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str()
-      ->group("Model");
-  app.add_flag("--no-repack{false}", flags.repack,
-               "Use the weights as they lie in the file: starts faster, runs slower")
-      ->group("Model");
+  const char* group = "Model";
+  add(app, group, "-m,--model", flags.model, "FILE", "GGUF file; without it the model of tools/fetch_model");
+  add(app, group, "-c,--ctx-size", flags.context, "N", "Tokens the context holds; 0: as the model was trained for")
+      ->check(between(0, INT32_MAX));
+  add(app, group, "-t,--threads", flags.threads, "N", "Threads; 0: one per core")->check(between(0, 512));
+  add(app, group, "-b,--batch-size", flags.batch, "N", "Tokens read at once")->check(between(1, 65536));
+  app.add_flag("--no-repack", flags.no_repack, "Use the weights as they lie in the file: starts faster, runs slower")
+      ->group(group);
 }
 
 void declare(CLI::App& app, CacheTypeFlags& flags) {
-  app.add_option("--cache-type-k", flags.key, "Number type of keys, f16 or f32 (also -ctk)")
-      ->check(CLI::IsMember(types()))
-      ->capture_default_str()
-      ->group("Cache");
-  app.add_option("--cache-type-v", flags.value, "Number type of values, f16 or f32 (also -ctv)")
-      ->check(CLI::IsMember(types()))
-      ->capture_default_str()
-      ->group("Cache");
+  add(app, "Cache", "--cache-type-k", flags.key, "TYPE", "Numbers of keys: f16 (default) or f32 (also -ctk)")
+      ->check(one_of(types()));
+  add(app, "Cache", "--cache-type-v", flags.value, "TYPE", "Numbers of values: f16 (default) or f32 (also -ctv)")
+      ->check(one_of(types()));
 }
 
 void declare_document(CLI::App& app, TextFlags& flags) {
-  app.add_option("-f,--file", flags.file, "Document: UTF-8 text; - reads stdin")->group("Text");
-  app.add_option("--system-prompt", flags.system, "System prompt (also -sys)")->group("Text");
+  const char* group = "Text";
+  add(app, group, "-f,--file", flags.file, "FILE", "Document: UTF-8 text; - reads stdin");
+  add(app, group, "--system-prompt", flags.system, "TEXT", "System prompt (also -sys)");
   app.add_flag("--raw,--no-conversation", flags.raw, "Do not use the model's chat template (also -no-cnv)")
-      ->group("Text");
-  app.add_option("--truncate", flags.truncate,
-                 "Cut the document, middle or left, where it does not fit the context; it is "
-                 "refused without this")
-      ->check(CLI::IsMember({"middle", "left"}))
-      ->group("Text");
+      ->group(group);
+  add(app, group, "--truncate", flags.truncate, "WHERE",
+      "Cut a document that is too long: middle or left; else it is refused")
+      ->check(one_of({"middle", "left"}));
+  app.add_flag("--no-escape", flags.no_escape, "Leave \\n, \\t and the like as they are in texts on the command line")
+      ->group(group);
 }
 
 void declare_question(CLI::App& app, TextFlags& flags) {
-  app.add_option("-p,--prompt", flags.prompt, "Question about the document; the whole prompt when there is none")
-      ->group("Text");
-  app.add_flag("--no-escape", flags.no_escape, "Leave \\n, \\t and the like in -p, -sys and -r as they are")
-      ->group("Text");
+  add(app, "Text", "-p,--prompt", flags.prompt, "TEXT",
+      "Question about the document; the whole prompt when there is none");
 }
 
 void declare(CLI::App& app, TextFlags& flags) {
-  declare_document(app, flags);
   declare_question(app, flags);
+  declare_document(app, flags);
 }
 
 void declare(CLI::App& app, GenerationFlags& flags) {
+  const char* group = "Answer";
   engine::GenerateOptions& options = flags.options;
-  const auto number = [&](const std::string& names, auto& field, const std::string& help) {
-    app.add_option(names, field, help)->capture_default_str()->group("Answer");
-  };
-  number("-n,--n-predict,--predict", options.max_tokens, "Most tokens to generate; -1: until the model ends");
-  number("-s,--seed", flags.seed, "Seed of the sampler; -1: random");
-  number("--temp", options.sampler.temperature, "Temperature; 0: always the likeliest token");
-  number("--top-k", options.sampler.top_k, "Choose among this many tokens; 0: all");
-  number("--top-p", options.sampler.top_p, "Choose among the likeliest with this total probability; 1: all");
-  number("--min-p", options.sampler.min_p, "Leave out tokens less likely than this share of the likeliest; 0: none");
-  number("--repeat-last-n", options.sampler.repeat_last_n, "Tokens the penalties look back at; -1: all");
-  number("--repeat-penalty", options.sampler.repeat_penalty, "Penalty on repetition; 1: none");
-  number("--presence-penalty", options.sampler.presence_penalty, "Penalty on tokens that occurred; 0: none");
-  number("--frequency-penalty", options.sampler.frequency_penalty, "Penalty per occurrence; 0: none");
-  app.add_flag("--ignore-eos", options.sampler.ignore_eos, "Go on where the model would end")->group("Answer");
+  text::SamplerParams& sampler = options.sampler;
+  add(app, group, "-n,--n-predict,--predict", options.max_tokens, "N",
+      "Most tokens to generate; -1: until the model ends");
+  add(app, group, "-s,--seed", flags.seed, "N", "Seed of the sampler; -1: random");
+  add(app, group, "--temp", sampler.temperature, "X", "Temperature; 0: always the likeliest token");
+  add(app, group, "--top-k", sampler.top_k, "N", "Choose among this many tokens; 0: all");
+  add(app, group, "--top-p", sampler.top_p, "X", "Choose among the likeliest with this total probability; 1: all");
+  add(app, group, "--min-p", sampler.min_p, "X", "Drop tokens less likely than this share of the likeliest; 0: none");
+  add(app, group, "--repeat-last-n", sampler.repeat_last_n, "N", "Tokens the penalties look back at; -1: all");
+  add(app, group, "--repeat-penalty", sampler.repeat_penalty, "X", "Penalty on repetition; 1: none");
+  add(app, group, "--presence-penalty", sampler.presence_penalty, "X", "Penalty on tokens that occurred; 0: none");
+  add(app, group, "--frequency-penalty", sampler.frequency_penalty, "X", "Penalty per occurrence; 0: none");
+  app.add_flag("--ignore-eos", sampler.ignore_eos, "Go on where the model would end")->group(group);
   app.add_option("-r,--reverse-prompt,--stop", options.stops, "Stop at this text; may be given several times")
+      ->group(group)
+      ->type_name("TEXT")
       ->take_all()
-      ->allow_extra_args(false)
-      ->group("Answer");
-  app.add_flag("--special", options.special, "Show special tokens (also -sp)")->group("Answer");
+      ->allow_extra_args(false);
+  app.add_flag("--special", options.special, "Show special tokens (also -sp)")->group(group);
 }
 
 void declare(CLI::App& app, CacheFlags& flags) {
-  const auto text = [&](const std::string& names, std::string& field, const std::string& help) {
-    return app.add_option(names, field, help)->group("Cache");
-  };
-  text("--kv-budget", flags.budget, "Size after compaction: 35%, 2048 (rows per head) or 64MiB");
-  text("--kv-policy", flags.policy, "Method, name or name:key=value,... (kvmerger list policies)")
-      ->default_str("none; kvmerger with a budget");
-  text("--kv-heads", flags.heads, "How layers and heads share the budget (kvmerger list budgets)")
-      ->capture_default_str();
-  text("--kv-fit", flags.fit, "Correction of what survives (kvmerger list fits)")->capture_default_str();
-  text("--kv-when", flags.when, "When to compact (kvmerger list moments)")->capture_default_str();
+  const char* group = "Cache";
+  add(app, group, "--kv-budget", flags.budget, "SIZE", "Size after compaction: 35%, 2048 (rows per head) or 64MiB");
+  add(app, group, "--kv-policy", flags.policy, "SPEC", "Method; without it none, or kvmerger when there is a budget");
+  add(app, group, "--kv-heads", flags.heads, "SPEC", "How layers and heads share the budget (default uniform)");
+  add(app, group, "--kv-fit", flags.fit, "SPEC", "Correction of what survives (default none)");
+  add(app, group, "--kv-when", flags.when, "NAME", "When to compact (default prefill)");
 }
 
 void declare(CLI::App& app, TalkFlags& flags) {
-  app.add_option("--report", flags.report, "Write everything measured to this JSON file")->group("Talk");
+  add(app, "Talk", "--report", flags.report, "FILE", "Write all that was measured to this JSON file");
   app.add_flag("-v,--verbose", flags.verbose, "More on stderr")->group("Talk");
   app.add_flag("-q,--quiet,--log-disable", flags.quiet, "Only warnings and errors on stderr")->group("Talk");
 }

@@ -19,7 +19,7 @@ namespace kvmerger::cli {
 struct ModelFlags {
   std::string model;  // empty: the default model
   uint32_t context = 0, threads = 0, batch = 512;
-  bool repack = true;
+  bool no_repack = false;
 };
 
 struct CacheTypeFlags {

@@ -48,6 +48,22 @@ void note_prompt(Record& record, const engine::Prompt& prompt) {
                 thousands(prompt.question.size()), " behind it"));
 }
 
+Compaction::Compaction(const CacheFlags& flags)
+    : compactor(compaction_spec(flags)), trigger(engine::find_trigger(flags.when)), when(flags.when) {}
+
+Opened open_session(const std::string& command, const ModelFlags& model, const CacheTypeFlags& types,
+                    const Compaction& compaction) {
+  Opened opened;
+  opened.loaded = load_model(model.model, !model.no_repack);
+  engine::SessionOptions options = session_options(model, types);
+  options.needs = compaction.compactor.needs();
+  opened.session = std::make_unique<engine::Session>(opened.loaded.model, options);
+  opened.record = begin_record(command, opened.loaded, *opened.session);
+  note_compactor(opened.record, compaction.compactor, compaction.when);
+  print_banner(opened.record);
+  return opened;
+}
+
 bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, bool with_statistics,
                  Record& record) {
   const auto start = std::chrono::steady_clock::now();

@@ -1,6 +1,7 @@
 // Reading a prompt into a session: progress, statistics, compaction at its moment; stops on interrupts.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 
@@ -18,10 +19,23 @@ uint32_t prompt_room(uint32_t context, int32_t answer, engine::Truncate truncate
 // Puts the prompt's size, and what was cut off (with a warning), into the record.
 void note_prompt(Record& record, const engine::Prompt& prompt);
 
+// When and how to compact, from flags. Made before anything is loaded: throws UsageError on unknown names and values.
 struct Compaction {
-  const engine::Compactor& compactor;
+  explicit Compaction(const CacheFlags& flags);
+
+  engine::Compactor compactor;
   const engine::Trigger& trigger;
+  std::string when;
 };
+
+// The model, and an empty session on it; prints the banner.
+struct Opened {
+  Loaded loaded;
+  std::unique_ptr<engine::Session> session;
+  Record record;
+};
+Opened open_session(const std::string& command, const ModelFlags& model, const CacheTypeFlags& types,
+                    const Compaction& compaction);
 
 // Reads tokens, adding time and count to the record. False when interrupted.
 bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, bool with_statistics, Record& record);
