@@ -15,8 +15,8 @@ namespace kvmerger::budget {
 // A size as the user writes it: `35%`, `2048` (rows per head), `64MiB` (also KiB, GiB).
 struct Size {
   enum class Unit { kShare, kRows, kBytes } unit;
-  uint64_t amount;  // kShare: millionths of the rows; kRows: rows per head; kBytes: bytes
-  std::string text; // as written
+  uint64_t amount;   // kShare: millionths of the rows; kRows: rows per head; kBytes: bytes
+  std::string text;  // as written
 };
 
 // Throws UsageError, saying the three forms, on anything else, on 0 and below, and on shares over 100 %.
@@ -24,9 +24,9 @@ Size parse_size(std::string_view text);
 
 struct Request {
   uint32_t layers = 0, heads = 0;
-  std::vector<uint32_t> have;   // [layers * heads] rows now
-  std::vector<uint8_t> whole;   // [layers] 1: the policy leaves this layer alone
-  uint64_t total = 0;           // rows to share out over all heads
+  std::vector<uint32_t> have;  // [layers * heads] rows now
+  std::vector<uint8_t> whole;  // [layers] 1: the policy leaves this layer alone
+  uint64_t total = 0;          // rows to share out over all heads
 };
 
 // Rows in all heads together that `size` allows. page_bytes: memory of one page of 16 rows, so that a byte budget holds
@@ -43,8 +43,8 @@ class HeadBudget {
   virtual ~HeadBudget() = default;
   virtual void options(OptionVisitor&) {}
   // Shares request.total out: the sum of rows is exactly min(total, sum of have), except that every head gets at least
-  // one row and that layers marked whole keep all. When whole layers leave the others fewer than 8 rows a head, they are
-  // not kept whole and the note says so.
+  // one row and that layers marked whole keep all. When whole layers leave the others fewer than 8 rows a head, they
+  // are not kept whole and the note says so.
   virtual Result rows(const Request& request) const = 0;
 };
 

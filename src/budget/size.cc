@@ -12,8 +12,9 @@ constexpr uint64_t kPageRows = 16;
 constexpr uint64_t kMillion = 1000000;
 
 [[noreturn]] void bad(std::string_view text, std::string_view why) {
-  throw UsageError(cat("'", text, "' is not a size", why,
-                       "; write a share of the rows (35%, 12.5%), rows per head (2048) or memory (512KiB, 64MiB, 1GiB)"));
+  throw UsageError(
+      cat("'", text, "' is not a size", why,
+          "; write a share of the rows (35%, 12.5%), rows per head (2048) or memory (512KiB, 64MiB, 1GiB)"));
 }
 
 // Digits only: no sign, no space, no exponent.

@@ -44,8 +44,9 @@ std::string whole_note(const Request& request) {
   for (uint32_t layer = 0; layer < request.layers; ++layer) {
     if (request.whole[layer]) layers += cat(layers.empty() ? "" : ", ", layer);
   }
-  return cat("layers ", layers, " are compressed too, though the policy would leave them whole: they would take so much "
-             "of the budget that the other layers had fewer than ", kLeastRows, " rows per head");
+  return cat("layers ", layers,
+             ", which the policy would leave whole, are compressed too: at this budget they would leave ",
+             "the others fewer than ", kLeastRows, " rows per head");
 }
 
 class Uniform final : public HeadBudget {

@@ -12,7 +12,8 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// The caller asked for something that does not exist or cannot be: an unknown flag, key or value. The program ends with 2.
+// The caller asked for something that does not exist or cannot be: an unknown flag, key, value. The program ends
+// with 2.
 class UsageError : public Error {
   using Error::Error;
 };
@@ -30,7 +31,7 @@ std::string cat(const Parts&... parts) {
 }  // namespace kvmerger
 
 // Aborts, in release builds too. For broken promises between our own functions, outside inner loops.
-#define KVM_CHECK(condition)                                                         \
-  do {                                                                               \
-    if (!(condition)) ::kvmerger::check_failed(#condition, __FILE__, __LINE__);      \
+#define KVM_CHECK(condition)                                                    \
+  do {                                                                          \
+    if (!(condition)) ::kvmerger::check_failed(#condition, __FILE__, __LINE__); \
   } while (false)

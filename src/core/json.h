@@ -1,11 +1,11 @@
 // A JSON value for reports and headers. The parser and the printer behind it are nlohmann's, in json.cc only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <cstddef>
 #include <variant>
 #include <vector>
 

@@ -28,7 +28,8 @@ class OptionVisitor {
 
 using DeclareOptions = std::function<void(OptionVisitor&)>;
 
-// Fills the fields from spec. Throws UsageError on an unknown key (listing the known ones) or a bad value (saying the range).
+// Fills the fields from spec. Throws UsageError on an unknown key (listing the known) or a bad value (saying the
+// range).
 void read_options(const Spec& spec, const DeclareOptions& declare);
 
 // One option as `kvmerger list` shows it.

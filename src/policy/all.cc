@@ -25,8 +25,8 @@ constexpr Entry kPolicies[] = {
     {"cam", "drops rows as H2O or StreamingLLM and adds their values to the rows that follow",
      "CaM, ICML 2024 (openreview LCTmppB165)", make_cam},
     {"streaming_llm", "keeps the first and the newest rows", "arXiv 2309.17453", base<make_streaming_llm>},
-    {"snapkv", "keeps the rows, and their neighbours, that the last queries of the prompt look at",
-     "arXiv 2404.14469", make_snapkv},
+    {"snapkv", "keeps the rows, and their neighbours, that the last queries of the prompt look at", "arXiv 2404.14469",
+     make_snapkv},
 };
 
 }  // namespace

@@ -1,10 +1,10 @@
-// CaM (Cache Merging, ICML 2024): rows are dropped as by another method, and their values handed to the rows that follow.
+// CaM (Cache Merging, ICML 2024): rows are dropped as by another method, their values handed to the rows that follow.
 //
 // The authors evict one row per decoding step, the one that leaves the recent window; the m rows that follow it in the
-// cache are then all alive. Here many rows go at once, so "the next m rows" are read as the next m rows that survive: over
-// them attention is averaged, and each gets value / m. Near the end, where fewer follow, their number takes the place of
-// m, so that nothing of a merged value is lost. Keys stay. Of what a dropped row got from rows dropped before it nothing
-// is handed on, since only survivors receive.
+// cache are then all alive. Here many rows go at once, so "the next m rows" are read as the next m rows that survive:
+// over them attention is averaged, and each gets value / m. Near the end, where fewer follow, their number takes the
+// place of m, so that nothing of a merged value is lost. Keys stay. Of what a dropped row got from rows dropped before
+// it nothing is handed on, since only survivors receive.
 #include <algorithm>
 
 #include "core/rng.h"
@@ -41,8 +41,8 @@ class Cam final : public Policy {
  private:
   ScorePolicy& base() const { return base_ == "h2o" ? *h2o_ : *streaming_llm_; }
 
-  // [n] the share of its value that each dropped row hands to each of its followers; 0 for the rows kept. The newest row
-  // is kept, so every dropped row has followers.
+  // [n] the share of its value that each dropped row hands to each of its followers; 0 for the rows kept. The newest
+  // row is kept, so every dropped row has followers.
   std::vector<float> shares(const kv::HeadView& head, const std::vector<uint32_t>& kept) const {
     std::vector<double> before{0.0};  // [kept + 1] attention of the kept rows added up
     for (uint32_t row : kept) before.push_back(before.back() + double{head.attn_sum[row]});

@@ -1,8 +1,8 @@
-// KVMerger (arXiv 2407.08454): runs of neighbours with similar keys become one row each, by Gaussian weights around the most
-// attended of them. Finding the runs is in links.cc. The newest and the most attended rows stay as they are.
+// KVMerger (arXiv 2407.08454): runs of neighbours with similar keys become one row each, by Gaussian weights around the
+// most attended of them. Finding the runs is in links.cc. The newest and the most attended rows stay as they are.
 //
-// What the paper leaves open, and how it is read here: the number of rows is met exactly by using the most similar links
-// instead of a threshold (`exact`); when links do not suffice, the runs with the least attention are dropped; the
+// What the paper leaves open, and how it is read here: the number of rows is met exactly by using the most similar
+// links instead of a threshold (`exact`); when links do not suffice, the runs with the least attention are dropped; the
 // protected shares shrink in proportion when they exceed the rows allowed. A row that was merged before counts as many
 // times as it has tokens, or, with a bias, as much as its mass e^bias.
 #include <algorithm>
@@ -72,7 +72,8 @@ void KvMerger::options(OptionVisitor& visitor) {
                        "neighbours with a larger cosine are merged; without a budget it decides how many rows stay");
   visitor.real_or_auto("sigma", sigma_, 1e-3, 1e6, "width of the Gaussian; auto: relative to the distances in the run");
   visitor.real("rel", rel_, 1e-3, 1e3, "with sigma=auto: sigma^2 over the mean squared distance to the pivot");
-  visitor.real_or_auto("recent", recent_, 0, 1, "share of newest rows that stay; auto: 0.17, or 0.08 at 40 % and below");
+  visitor.real_or_auto("recent", recent_, 0, 1,
+                       "share of newest rows that stay; auto: 0.17, or 0.08 at 40 % and below");
   visitor.real_or_auto("heavy", heavy_, 0, 1, "share of most attended rows that stay; auto: 0.12, or 0.02");
   visitor.whole("sinks", sinks_, 0, 1024, "first rows that stay");
   visitor.choice("skip", skip_, {"paper", "none"}, "layers left whole: 0, 1 and the last, or none");
@@ -85,7 +86,7 @@ void KvMerger::options(OptionVisitor& visitor) {
 
 // sinks, recent and heavy rows that fit in `limit`; the newest row is among them.
 KvMerger::Protected KvMerger::protected_counts(uint32_t n, uint32_t limit) const {
-  const bool half = 5 * uint64_t{limit} > 2 * uint64_t{n};  // more than 40 %: the paper's shares for 50 %, else for 35 %
+  const bool half = limit > share_rows(0.4, n);  // the paper's shares for 50 %, else those for 35 %
   const uint32_t sinks = std::min(sinks_, limit - 1), room = limit - sinks;
   const uint64_t recent = std::max(1U, share_rows(recent_.value_or(half ? 0.17 : 0.08), n));
   const uint64_t heavy = share_rows(heavy_.value_or(half ? 0.12 : 0.02), n);

@@ -59,7 +59,7 @@ struct Entry {
 
 std::span<const Entry> all();  // policy/all.cc
 
-// Makes a policy from `name` or `name:key=value,...`. Throws UsageError on unknown names and keys, listing the known ones.
+// Makes a policy from `name` or `name:key=value,...`. Throws UsageError on unknown names and keys, listing the known.
 std::unique_ptr<Policy> make(const std::string& spec);
 
 }  // namespace kvmerger::policy

@@ -1,5 +1,5 @@
-// SnapKV (arXiv 2404.14469): attention from the last queries of the prompt, pooled over neighbours so that hits keep their
-// surroundings; the rows of those queries stay. Pooling covers the rows older than the window, as in the authors' code.
+// SnapKV (arXiv 2404.14469): attention from the last queries of the prompt, pooled over neighbours so that hits keep
+// their surroundings; the rows of those queries stay. Only rows older than the window are pooled, as by the authors.
 #include <algorithm>
 
 #include "policy/score_policy.h"

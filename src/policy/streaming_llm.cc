@@ -1,4 +1,4 @@
-// StreamingLLM (arXiv 2309.17453): the first rows and the newest. Rows keep their positions; the original renumbers them.
+// StreamingLLM (arXiv 2309.17453): the first rows and the newest. Positions stay; the original renumbers them.
 #include <numeric>
 
 #include "policy/score_policy.h"
