@@ -1,6 +1,6 @@
 // Attention of a few queries over the paged rows of one KV head: softmax(q.k * scale + bias) V.
 // One blocked algorithm with online softmax serves decoding (the query heads of a group, many rows, split over row
-// ranges) and prefill (a block of queries, causal by count of visible rows). All functions are noexcept and allocate nothing.
+// ranges) and prefill (a block of queries, causal by count of visible rows). No kernel throws or allocates.
 #pragma once
 
 #include <cstddef>
@@ -13,12 +13,12 @@
 namespace kvmerger::kernels {
 
 inline constexpr uint32_t kMaxQueries = 64;  // queries of one call
-inline constexpr float kLogitLimit = 8e37f;  // logits beyond are held at this magnitude, so that differences stay finite
+inline constexpr float kLogitLimit = 8e37f;  // logits are held within +- this, so that differences stay finite
 
 struct Queries {
   const float* const* data;  // [count] pointers to [head_dim], not scaled
   uint32_t count;            // 1 .. kMaxQueries
-  const uint32_t* visible;   // [count] query q sees rows below visible[q]; null: all rows. Non-decreasing is not required
+  const uint32_t* visible;   // [count] query q sees rows below visible[q], in any order; null: all rows
   float scale;               // usually 1 / sqrt(head_dim)
 };
 
@@ -32,10 +32,10 @@ struct Partial {
 
 // Attention mass received by each row, added to what is there. Null members are skipped.
 struct ColumnStats {
-  float* sum;                 // [rows] += over all queries
-  float* window;              // [rows] += over the queries with in_window[q] != 0
-  float* max;                 // [rows] max= over all queries
-  const uint8_t* in_window;   // [count]
+  float* sum;                // [rows] += over all queries
+  float* window;             // [rows] += over the queries with in_window[q] != 0
+  float* max;                // [rows] max= over all queries
+  const uint8_t* in_window;  // [count]
 };
 
 // Floats of scratch that attend needs; with_stats keeps all probabilities of the block until the sums are known.

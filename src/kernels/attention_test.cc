@@ -137,17 +137,6 @@ void check_case(const Case& c) {
   check_same(expected.every(), found.every(), c.queries, c.head_dim);
 }
 
-// Runs the test once on each instruction set.
-template <typename Test>
-void on_every_target(const Test& test) {
-  const std::string before = target_name();
-  for (const std::string& name : target_names()) {
-    use_target_for_test(name);
-    test();
-  }
-  use_target_for_test(before);
-}
-
 constexpr uint32_t kLengths[] = {0, 1, 15, 16, 17, 31, 33, 48, 64, 65, 100, 200};
 constexpr uint32_t kQueryCounts[] = {1, 2, 3, 5, 6, 7, 9, 12, 13, 48, 64};
 constexpr uint32_t kHeadDims[] = {4, 8, 32, 64, 80, 96, 128, 256};

@@ -8,9 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "hwy/targets.h"
-
 #include "core/error.h"
+#include "hwy/targets.h"
 #include "kernels/attention.h"
 
 namespace kvmerger::kernels {
@@ -26,9 +25,8 @@ const char* label(int64_t target) {
 }
 
 bool equal_ignoring_case(std::string_view left, std::string_view right) {
-  return std::equal(left.begin(), left.end(), right.begin(), right.end(), [](unsigned char a, unsigned char b) {
-    return std::toupper(a) == std::toupper(b);
-  });
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                    [](unsigned char a, unsigned char b) { return std::toupper(a) == std::toupper(b); });
 }
 
 // 0 when no available target has that name.
@@ -59,9 +57,7 @@ bool activate_first_choice() noexcept {
 
 }  // namespace
 
-void choose_target() noexcept {
-  [[maybe_unused]] static const bool chosen = activate_first_choice();
-}
+void choose_target() noexcept { [[maybe_unused]] static const bool chosen = activate_first_choice(); }
 
 void use_target_for_test(const std::string& name) {
   choose_target();

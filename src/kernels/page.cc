@@ -30,7 +30,8 @@ void to_halves(const float* from, uint16_t* to, size_t count) {
   const hn::Rebind<hwy::float16_t, decltype(floats)> halves;
   const hn::Rebind<uint16_t, decltype(floats)> words;
   for (; done + hn::Lanes(floats) <= count; done += hn::Lanes(floats)) {
-    const auto inside = hn::Clamp(hn::LoadU(floats, from + done), hn::Set(floats, -kHalfMax), hn::Set(floats, kHalfMax));
+    const auto inside =
+        hn::Clamp(hn::LoadU(floats, from + done), hn::Set(floats, -kHalfMax), hn::Set(floats, kHalfMax));
     hn::StoreU(hn::BitCast(words, hn::DemoteTo(halves, inside)), words, to + done);
   }
 #endif

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string>
+#include <vector>
 
-#include "core/error.h"
 #include "kernels/attention.h"
-#include "kernels/dispatch.h"
 #include "kernels/half.h"
 #include "kernels/test_head.h"
 
@@ -18,8 +18,8 @@ namespace {
 // IEEE 754 binary16, 3.4: (-1)^s * 2^(e-15) * (1 + f/1024), or (-1)^s * 2^-14 * f/1024 when e = 0.
 double value_of_half(uint16_t half) {
   const int exponent = (half >> 10) & 31, fraction = half & 1023;
-  const double magnitude = exponent == 0 ? std::ldexp(fraction / 1024.0, -14)
-                                         : std::ldexp(1 + fraction / 1024.0, exponent - 15);
+  const double magnitude =
+      exponent == 0 ? std::ldexp(fraction / 1024.0, -14) : std::ldexp(1 + fraction / 1024.0, exponent - 15);
   return (half & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
@@ -51,17 +51,6 @@ std::vector<float> hard_floats() {
   return values;
 }
 
-template <typename Test>
-void on_every_target(const Test& test) {
-  const std::string before = target_name();
-  for (const std::string& name : target_names()) {
-    INFO(name);
-    use_target_for_test(name);
-    test();
-  }
-  use_target_for_test(before);
-}
-
 template <typename T>
 T at(const std::vector<std::byte>& bytes, size_t index) {
   T value;
@@ -85,6 +74,7 @@ TEST_CASE("f16 pages hold the nearest half, on every target") {
   const std::vector<float> values = hard_floats();
   const uint32_t dim = 8, page_values = dim * kPageRows;
   on_every_target([&] {
+    INFO(std::string(target_name()));
     std::vector<std::byte> key(page_values * 2), value(page_values * 2);
     for (size_t first = 0; first + page_values <= values.size(); first += page_values) {
       const float* rows = values.data() + first;
@@ -100,6 +90,7 @@ TEST_CASE("f16 pages hold the nearest half, on every target") {
 
 TEST_CASE("rows land in their slots and nowhere else, and are read back") {
   on_every_target([] {
+    INFO(std::string(target_name()));
     for (const uint32_t dim : {4u, 8u, 12u, 64u, 80u, 128u, 256u}) {
       for (const uint32_t slot : {0u, 3u, 15u}) {
         const uint32_t count = std::min(5u, kPageRows - slot);
@@ -126,6 +117,7 @@ TEST_CASE("rows land in their slots and nowhere else, and are read back") {
 
 TEST_CASE("read_rows gives all rows of several pages, of either type") {
   on_every_target([] {
+    INFO(std::string(target_name()));
     for (const RowType type : {RowType::kF32, RowType::kF16}) {
       for (const uint32_t rows : {1u, 16u, 37u}) {
         const uint32_t dim = 20;

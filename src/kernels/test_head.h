@@ -1,11 +1,14 @@
-// For the tests and benchmarks of this folder: a KV head with random rows in pages of its own.
+// For the tests and benchmarks of this folder: a KV head with random rows in pages of its own, and all targets in turn.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/rng.h"
+#include "kernels/attention.h"
+#include "kernels/dispatch.h"
 #include "kernels/page.h"
 
 namespace kvmerger::kernels {
@@ -30,7 +33,8 @@ class TestHead {
     for (uint32_t page = 0; page < pages; ++page) {
       std::byte* key = memory_.data() + page * bytes;
       const std::vector<float> keys = random_values(rng, values), rest = random_values(rng, values);
-      write_rows(key, key + key_bytes, key_type, value_type, head_dim, 0, kPageRows, keys.data(), rest.data(), head_dim);
+      write_rows(key, key + key_bytes, key_type, value_type, head_dim, 0, kPageRows, keys.data(), rest.data(),
+                 head_dim);
       pages_.push_back({key, key + key_bytes, nullptr});
     }
     head_ = {pages_.data(), rows, head_dim, key_type, value_type};
@@ -57,5 +61,16 @@ class TestHead {
   std::vector<float> biases_;
   HeadRows head_{};
 };
+
+// Runs the test once on each instruction set of this machine.
+template <typename Test>
+void on_every_target(const Test& test) {
+  const std::string before = target_name();
+  for (const std::string& name : target_names()) {
+    use_target_for_test(name);
+    test();
+  }
+  use_target_for_test(before);
+}
 
 }  // namespace kvmerger::kernels

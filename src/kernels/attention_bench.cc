@@ -1,0 +1,115 @@
+// Speed of attention. Decoding streams over 90 heads (30 layers x 3) of their own memory, as one token of SmolLM2-135M
+// does, so that no cache holds them; `read_memory` is the bound to compare GB/s with.
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "core/threads.h"
+#include "kernels/attention.h"
+#include "kernels/test_head.h"
+
+namespace kvmerger::kernels {
+namespace {
+
+constexpr uint32_t kHeadDim = 64;
+constexpr uint32_t kHeads = 90;
+
+// Query vectors, states and scratch of one thread.
+class Caller {
+ public:
+  Caller(uint32_t count, uint32_t rows, bool with_stats)
+      : memory_(count * (2 * kHeadDim + 2)),
+        scratch_(attend_scratch(count, rows, kHeadDim, with_stats)),
+        stats_(3 * rows) {
+    Rng rng(1);
+    for (float& value : memory_) value = random_value(rng);
+    for (uint32_t query = 0; query < count; ++query) data_.push_back(memory_.data() + query * kHeadDim);
+    queries_ = {data_.data(), count, nullptr, 1 / std::sqrt(static_cast<float>(kHeadDim))};
+    float* states = memory_.data() + count * kHeadDim;
+    out_ = {states, states + count, states + 2 * count};
+    in_window_.assign(count, 1);
+    column_stats_ = {stats_.data(), stats_.data() + rows, stats_.data() + 2 * rows, in_window_.data()};
+    with_stats_ = with_stats;
+  }
+
+  void attend_to(const HeadRows& head) {
+    attend(head, 0, head.rows, queries_, out_, with_stats_ ? &column_stats_ : nullptr, scratch_.data());
+    benchmark::DoNotOptimize(out_.acc[0]);
+  }
+
+ private:
+  std::vector<float> memory_, scratch_, stats_;
+  std::vector<const float*> data_;
+  std::vector<uint8_t> in_window_;
+  Queries queries_{};
+  Partial out_{};
+  ColumnStats column_stats_{};
+  bool with_stats_ = false;
+};
+
+void count_work(benchmark::State& state, double queries, double rows, double bytes) {
+  const double calls = static_cast<double>(state.iterations());
+  state.counters["GB/s"] = benchmark::Counter(calls * bytes * 1e-9, benchmark::Counter::kIsRate);
+  const double operations = 4 * queries * rows * kHeadDim;  // a multiplication and an addition, for K and for V
+  state.counters["GFLOP/s"] = benchmark::Counter(calls * operations * 1e-9, benchmark::Counter::kIsRate);
+}
+
+double stored_bytes(double rows, RowType type) { return rows * 2 * kHeadDim * static_cast<double>(value_bytes(type)); }
+
+// One token: a group of three query heads on each of the 90 KV heads, shared by the threads.
+void decode(benchmark::State& state) {
+  const uint32_t rows = static_cast<uint32_t>(state.range(0)), threads = static_cast<uint32_t>(state.range(2));
+  const RowType type = state.range(1) == 32 ? RowType::kF32 : RowType::kF16;
+  std::vector<std::unique_ptr<TestHead>> heads;
+  for (uint32_t head = 0; head < kHeads; ++head) {
+    heads.push_back(std::make_unique<TestHead>(rows, kHeadDim, type, type, head));
+  }
+  std::vector<Caller> callers;
+  for (uint32_t thread = 0; thread < threads; ++thread) callers.emplace_back(3, rows, false);
+  for (auto _ : state) {
+    parallel_for(threads, threads, [&](uint32_t thread) {
+      for (uint32_t head = thread; head < kHeads; head += threads) callers[thread].attend_to(heads[head]->rows());
+    });
+  }
+  count_work(state, 3 * kHeads, rows, kHeads * stored_bytes(rows, type));
+}
+BENCHMARK(decode)
+    ->ArgNames({"rows", "bits", "threads"})
+    ->ArgsProduct({{1024, 8192, 16384}, {16, 32}, {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+// A block of prompt positions times group over the rows before it; stats = 1 records sum, window and maximum.
+void prefill(benchmark::State& state) {
+  const uint32_t queries = static_cast<uint32_t>(state.range(0)), rows = static_cast<uint32_t>(state.range(1));
+  const RowType type = state.range(2) == 32 ? RowType::kF32 : RowType::kF16;
+  const TestHead head(rows, kHeadDim, type, type, 1);
+  Caller caller(queries, rows, state.range(3) != 0);
+  for (auto _ : state) caller.attend_to(head.rows());
+  count_work(state, queries, rows, stored_bytes(rows, type));
+}
+BENCHMARK(prefill)
+    ->ArgNames({"queries", "rows", "bits", "stats"})
+    ->ArgsProduct({{12, 48, 64}, {4096}, {16, 32}, {0, 1}})
+    ->Args({48, 512, 16, 0})
+    ->Unit(benchmark::kMicrosecond);
+
+void read_memory(benchmark::State& state) {
+  const std::vector<uint64_t> words(size_t{64} << 20, 1);  // 512 MiB
+  const uint32_t threads = static_cast<uint32_t>(state.range(0));
+  const size_t share = words.size() / threads;
+  for (auto _ : state) {
+    parallel_for(threads, threads, [&](uint32_t thread) {
+      const uint64_t* begin = words.data() + share * thread;
+      benchmark::DoNotOptimize(std::accumulate(begin, begin + share, uint64_t{0}));
+    });
+  }
+  count_work(state, 0, 0, static_cast<double>(words.size() * sizeof(uint64_t)));
+}
+BENCHMARK(read_memory)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace kvmerger::kernels

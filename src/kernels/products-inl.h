@@ -1,0 +1,217 @@
+// The two matrix products of attention: logits = Q K^T and acc = acc * factor + P V, one micro-kernel with its sums in
+// registers. To be included after Highway, once per target with vectors.
+#if defined(KVMERGER_KERNELS_PRODUCTS_INL_H) == defined(HWY_TARGET_TOGGLE)  // once per target
+#ifdef KVMERGER_KERNELS_PRODUCTS_INL_H
+#undef KVMERGER_KERNELS_PRODUCTS_INL_H
+#else
+#define KVMERGER_KERNELS_PRODUCTS_INL_H
+#endif
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "kernels/scratch.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvmerger::kernels {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::CappedTag<float, 16>;
+using Vector = hn::Vec<Floats>;
+using Half = hwy::float16_t;
+constexpr Floats kFloats;
+constexpr uint32_t kLanes = hn::MaxLanes(kFloats);
+constexpr int kVectors = 16 / kLanes;  // of one panel, that is 16 columns
+// Vectors of sums that the registers hold beside the operands, and the queries of one block that follow from it.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+constexpr int kSums = 24;
+constexpr uint32_t kMaxBlock = 12;
+#elif HWY_TARGET == HWY_NEON
+constexpr int kSums = 16;
+constexpr uint32_t kMaxBlock = 4;
+#else
+constexpr int kSums = 12;
+constexpr uint32_t kMaxBlock = kSums / kVectors;
+#endif
+// With an instruction for it, converting f16 in the micro-kernel is faster even when several blocks of queries do it
+// again (AVX2, 48 queries: 78 against 68 GFLOP/s).
+constexpr bool kConvertsInRegisters = HWY_TARGET != HWY_SSE4;
+
+// Panels worked on at once by a block of M queries; more of them hide latency when the block is small.
+constexpr int panels_at_once(int queries) {
+  int panels = static_cast<int>(kTilePages);
+  while (panels > 1 && queries * kVectors * panels > kSums) panels /= 2;
+  return panels;
+}
+
+HWY_INLINE Vector load(const float* from) { return hn::LoadU(kFloats, from); }
+HWY_INLINE Vector load(const Half* from) { return hn::PromoteTo(kFloats, hn::LoadU(hn::Rebind<Half, Floats>(), from)); }
+
+template <int M, int P>
+struct Sums {
+  Vector at[M][P * kVectors];
+
+  HWY_INLINE void clear() {
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) {
+      HWY_UNROLL(16)
+      for (int vector = 0; vector < P * kVectors; ++vector) at[row][vector] = hn::Zero(kFloats);
+    }
+  }
+
+  // += A [M, depth] * panels [depth, 16 each]. Element (row, k) of A is at row * kRow + k * kColumn; row k of a panel
+  // is at k * stride. Meanwhile `ahead`, panels needed later, comes into the cache.
+  template <size_t kRow, size_t kColumn, class T>
+  HWY_INLINE void multiply_add(const float* a, size_t depth, const T* const (&panel)[P], const T* const (&ahead)[P],
+                               size_t stride) {
+    for (size_t k = 0; k < depth; ++k, a += kColumn) {
+      HWY_UNROLL(16)
+      for (int index = 0; index < P; ++index) hwy::Prefetch(ahead[index] + k * stride);
+      if constexpr (M < P * kVectors) {
+        add_products<kRow>(a, panel, k * stride);
+      } else {
+        add_products_by_row<kRow>(a, panel, k * stride);
+      }
+    }
+  }
+
+ private:
+  // One step of k. The registers are just enough when the shorter side of the block of sums waits in them and the other
+  // passes through: here M elements of A wait.
+  template <size_t kRow, class T>
+  HWY_INLINE void add_products(const float* a, const T* const (&panel)[P], size_t offset) {
+    Vector left[M];
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) left[row] = hn::Set(kFloats, a[static_cast<size_t>(row) * kRow]);
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < P * kVectors; ++vector) {
+      const Vector b = load_vector(panel, vector, offset);
+      HWY_UNROLL(16)
+      for (int row = 0; row < M; ++row) at[row][vector] = hn::MulAdd(left[row], b, at[row][vector]);
+    }
+  }
+
+  template <size_t kRow, class T>
+  HWY_INLINE void add_products_by_row(const float* a, const T* const (&panel)[P], size_t offset) {
+    Vector b[P * kVectors];
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < P * kVectors; ++vector) b[vector] = load_vector(panel, vector, offset);
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) {
+      const Vector left = hn::Set(kFloats, a[static_cast<size_t>(row) * kRow]);
+      HWY_UNROLL(16)
+      for (int vector = 0; vector < P * kVectors; ++vector) {
+        at[row][vector] = hn::MulAdd(left, b[vector], at[row][vector]);
+      }
+    }
+  }
+
+  template <class T>
+  static HWY_INLINE Vector load_vector(const T* const (&panel)[P], int vector, size_t offset) {
+    return load(panel[vector / kVectors] + offset + static_cast<size_t>(vector % kVectors) * kLanes);
+  }
+};
+
+// logits [M, kTileRows], columns of P pages = packed queries [head_dim, M] * keys [head_dim, 16] of each page.
+template <int M, int P, class T>
+HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* const* keys, const T* const* ahead,
+                             float* logits) {
+  const T *panel[P], *next[P];
+  for (int page = 0; page < P; ++page) panel[page] = keys[page], next[page] = ahead[page];
+  Sums<M, P> sums;
+  sums.clear();
+  sums.template multiply_add<1, M>(packed, head_dim, panel, next, kPageRows);
+  HWY_UNROLL(16)
+  for (int row = 0; row < M; ++row) {
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < P * kVectors; ++vector) {
+      hn::StoreU(sums.at[row][vector], kFloats, logits + row * kTileRows + vector * kLanes);
+    }
+  }
+}
+
+template <int M, class T>
+void score_pages(const float* packed, uint32_t head_dim, const void* const* keys, const void* const* ahead,
+                 uint32_t pages, float* logits) {
+  constexpr uint32_t kPanels = panels_at_once(M);
+  const T* const* typed = reinterpret_cast<const T* const*>(keys);
+  const T* const* next = reinterpret_cast<const T* const*>(ahead);
+  uint32_t page = 0;
+  for (; page + kPanels <= pages; page += kPanels) {
+    score_panels<M, kPanels>(packed, head_dim, typed + page, next + page, logits + page * kPageRows);
+  }
+  for (; page < pages; ++page)
+    score_panels<M, 1>(packed, head_dim, typed + page, next + page, logits + page * kPageRows);
+}
+
+// What the value product reads: rows of probabilities [M, kTileRows] and V [rows, stride] in pages of 16 rows.
+struct ValueTile {
+  const float* probabilities;
+  const void* const* values;
+  const void* const* ahead;
+  size_t stride;
+  uint32_t rows;
+};
+
+// acc [M, columns of P panels] = acc * factor + P V, from column on.
+template <int M, int P, class T>
+HWY_INLINE void value_panels(const ValueTile& tile, const float* factors, size_t column, float* acc,
+                             size_t acc_stride) {
+  Sums<M, P> sums;
+  sums.clear();
+  for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
+    const T *panel[P], *next[P];
+    const T* page = static_cast<const T*>(tile.values[first / kPageRows]) + column;
+    const T* ahead = static_cast<const T*>(tile.ahead[first / kPageRows]) + column;
+    for (int index = 0; index < P; ++index) panel[index] = page + index * 16, next[index] = ahead + index * 16;
+    const size_t depth = std::min(kPageRows, tile.rows - first);
+    sums.template multiply_add<kTileRows, 1>(tile.probabilities + first, depth, panel, next, tile.stride);
+  }
+  HWY_UNROLL(16)
+  for (int row = 0; row < M; ++row) {
+    const Vector factor = hn::Set(kFloats, factors[row]);
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < P * kVectors; ++vector) {
+      float* to = acc + static_cast<size_t>(row) * acc_stride + column + static_cast<size_t>(vector) * kLanes;
+      hn::StoreU(hn::MulAdd(hn::LoadU(kFloats, to), factor, sums.at[row][vector]), kFloats, to);
+    }
+  }
+}
+
+template <int M, class T>
+void value_columns(const ValueTile& tile, const float* factors, float* acc, size_t columns) {
+  constexpr size_t kColumns = panels_at_once(M) * 16;
+  size_t column = 0;
+  for (; column + kColumns <= columns; column += kColumns) {
+    value_panels<M, panels_at_once(M), T>(tile, factors, column, acc, columns);
+  }
+  for (; column < columns; column += 16) value_panels<M, 1, T>(tile, factors, column, acc, columns);
+}
+
+using ScorePages = void (*)(const float*, uint32_t, const void* const*, const void* const*, uint32_t, float*);
+using ValueColumns = void (*)(const ValueTile&, const float*, float*, size_t);
+
+template <class T, int... kMinusOne>
+constexpr std::array<ScorePages, kMaxBlock> score_table(std::integer_sequence<int, kMinusOne...>) {
+  return {&score_pages<kMinusOne + 1, T>...};
+}
+template <class T, int... kMinusOne>
+constexpr std::array<ValueColumns, kMaxBlock> value_table(std::integer_sequence<int, kMinusOne...>) {
+  return {&value_columns<kMinusOne + 1, T>...};
+}
+// By queries of the block, minus one.
+template <class T>
+constexpr std::array<ScorePages, kMaxBlock> kScorePages = score_table<T>(std::make_integer_sequence<int, kMaxBlock>());
+template <class T>
+constexpr std::array<ValueColumns, kMaxBlock> kValueColumns =
+    value_table<T>(std::make_integer_sequence<int, kMaxBlock>());
+
+}  // namespace HWY_NAMESPACE
+}  // namespace kvmerger::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // per target
