@@ -17,7 +17,8 @@ function(kvmerger_test name)
   target_compile_options(${name} PRIVATE ${KVMERGER_WARNINGS})
   target_link_libraries(${name} PRIVATE doctest_main ${arg_LIBRARIES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  set(properties TIMEOUT 300)
+  # Several tests run at once: threads that wait for others should sleep, not spin.
+  set(properties TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
   if(arg_LABEL)
     list(APPEND properties LABELS ${arg_LABEL} PROCESSORS 2)  # the model has threads of its own
   endif()

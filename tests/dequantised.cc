@@ -2,11 +2,8 @@
 
 #include <ggml.h>
 #include <gguf.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -47,13 +44,7 @@ DequantisedModel::DequantisedModel(const std::string& path) {
     const char* name = gguf_get_tensor_name(from.get(), id);
     gguf_add_tensor(to.get(), as_f32(copies.get(), ggml_get_tensor(raw, name)));
   }
-  file_ = memfd_create("dequantised", MFD_CLOEXEC);
-  path_ = "/proc/self/fd/" + std::to_string(file_);
-  if (file_ < 0 || !gguf_write_to_file(to.get(), path_.c_str(), false)) throw std::runtime_error("cannot write a memfd");
-}
-
-DequantisedModel::~DequantisedModel() {
-  if (file_ >= 0) close(file_);
+  if (!gguf_write_to_file(to.get(), file_.path().c_str(), false)) throw std::runtime_error("cannot write a memory file");
 }
 
 }  // namespace kvmerger::test

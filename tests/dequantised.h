@@ -5,19 +5,17 @@
 
 #include <string>
 
+#include "gguf_writer.h"
+
 namespace kvmerger::test {
 
 class DequantisedModel {
  public:
   explicit DequantisedModel(const std::string& path);  // throws std::runtime_error
-  ~DequantisedModel();
-  DequantisedModel(const DequantisedModel&) = delete;
-  DequantisedModel& operator=(const DequantisedModel&) = delete;
-  const std::string& path() const { return path_; }  // usable while this lives
+  const std::string& path() const { return file_.path(); }
 
  private:
-  int file_ = -1;
-  std::string path_;
+  MemoryFile file_;
 };
 
 }  // namespace kvmerger::test

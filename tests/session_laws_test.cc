@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/rng.h"
 #include "engine/session.h"
+#include "measures.h"
 #include "toy_model.h"
 
 namespace kvmerger::engine {
@@ -18,10 +18,7 @@ namespace {
 constexpr uint32_t kVocabulary = 96;
 
 std::vector<Token> random_tokens(uint32_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<Token> tokens;
-  for (uint32_t index = 0; index < count; ++index) tokens.push_back(static_cast<Token>(rng.below(kVocabulary)));
-  return tokens;
+  return test::random_tokens(count, kVocabulary, seed);
 }
 
 std::shared_ptr<const model::Model> toy() {
@@ -39,7 +36,7 @@ std::shared_ptr<const model::Model> toy() {
 SessionOptions options() {
   SessionOptions options;
   options.context = 2048;
-  options.threads = 2;
+  options.threads = 1;  // small work: a second thread would only wait
   return options;
 }
 
@@ -49,17 +46,9 @@ SessionOptions exact() {
   return options;
 }
 
-std::vector<float> copy(std::span<const float> values) { return {values.begin(), values.end()}; }
+using test::nmse;
 
-double nmse(const std::vector<float>& found, const std::vector<float>& expected) {
-  REQUIRE(found.size() == expected.size());
-  double error = 0.0, power = 0.0;
-  for (size_t index = 0; index < found.size(); ++index) {
-    error += std::pow(double{found[index]} - double{expected[index]}, 2);
-    power += std::pow(double{expected[index]}, 2);
-  }
-  return error / power;
-}
+std::vector<float> copy(std::span<const float> values) { return {values.begin(), values.end()}; }
 
 CompactionSpec spec(const std::string& policy, const std::string& budget) {
   CompactionSpec spec;

@@ -43,6 +43,7 @@ Generation generate(Session& session, const text::Tokenizer& tokenizer, const Ge
     result.finish_reason = "interrupted";
   }
   show(stream.finish());
+  if (stream.stopped()) result.finish_reason = "stop";  // a stop string may become certain only at the end
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

@@ -10,21 +10,27 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/log.h"
 
 namespace kvmerger::model {
 namespace {
 
+// ggml's own talk is for -v only.
+void talk(ggml_log_level, const char* text, void*) {
+  std::string_view line(text);
+  while (line.ends_with('\n')) line.remove_suffix(1);
+  if (!line.empty()) log_debug(cat("ggml: ", line));
+}
+
 // ggml prints what it finds wrong; keep the last line for our own message.
 class LastGgmlError {
  public:
-  LastGgmlError() {
-    ggml_log_get(&previous_, &previous_data_);
-    ggml_log_set(&record, &text_);
-  }
-  ~LastGgmlError() { ggml_log_set(previous_, previous_data_); }
+  LastGgmlError() { ggml_log_set(&record, &text_); }
+  ~LastGgmlError() { ggml_log_set(&talk, nullptr); }
   std::string text() const {
     std::string line = text_;
     while (!line.empty() && line.back() == '\n') line.pop_back();
@@ -36,8 +42,6 @@ class LastGgmlError {
     if (level == GGML_LOG_LEVEL_ERROR) *static_cast<std::string*>(data) = text;
   }
   std::string text_;
-  ggml_log_callback previous_ = nullptr;
-  void* previous_data_ = nullptr;
 };
 
 uint64_t file_size(const std::string& path) {
