@@ -103,6 +103,25 @@ TEST_CASE("cam: a row is merged as a whole or not at all, as often as its probab
   }
 }
 
+TEST_CASE("cam: heads that keep other rows draw other numbers, heads that keep the same draw the same") {
+  Rng rng(5);
+  std::vector<TestHead> heads(3, random_head(60, 4, rng));
+  for (TestHead& head : heads) {
+    for (uint32_t row = 0; row < 60; ++row) head.attn_sum[row] = row % 2 ? 1.0F : 0.5F;  // p is 0.5 for all dropped
+  }
+  std::swap(heads[1].attn_sum[57], heads[1].attn_sum[58]);  // keeps 58 in place of 57, the others alike
+  const auto merges = [&](const TestHead& head) {
+    const kv::HeadPlan plan = plan_of("cam:recent=0,m=1", head, {30});
+    std::vector<uint32_t> rows;
+    for (const kv::Source& source : plan.value.source) {
+      if (source.row % 2 == 0 && source.row < 57) rows.push_back(source.row);
+    }
+    return rows;
+  };
+  CHECK(merges(heads[0]) != merges(heads[1]));
+  CHECK(merges(heads[0]) == merges(heads[2]));
+}
+
 TEST_CASE("cam: merging everything keeps the sum of values and all kept keys") {
   Rng rng(4);
   TestHead head = random_head(60, 4, rng);

@@ -22,7 +22,7 @@ std::vector<float> adjacent_cosines(const kv::Rows& key, std::span<const uint8_t
   for (uint32_t row = 0; row + 1 < key.count; ++row) {
     const double next_norm = dot(key[row + 1], key[row + 1]);
     if (!alone[row] && !alone[row + 1]) {
-      const double both = std::sqrt(norm * next_norm);  // of equal keys exactly their dot product, hence cosine 1
+      const double both = std::sqrt(norm * next_norm);
       const double cosine = both > 0.0 ? dot(key[row], key[row + 1]) / both : 0.0;
       cosines[row] = static_cast<float>(std::clamp(cosine, -1.0, 1.0));
     }
@@ -33,7 +33,7 @@ std::vector<float> adjacent_cosines(const kv::Rows& key, std::span<const uint8_t
 
 std::vector<uint8_t> links_above(std::span<const float> cosines, double epsilon) {
   std::vector<uint8_t> links;
-  for (float cosine : cosines) links.push_back(cosine > kNoLink && double{cosine} > epsilon);
+  for (float cosine : cosines) links.push_back(double{cosine} > epsilon);
   return links;
 }
 

@@ -19,6 +19,9 @@ TEST_CASE("a share of rows is rounded down as in rational arithmetic") {
   for (uint32_t percent = 0; percent <= 100; ++percent) {
     for (uint32_t n = 1; n <= 1000; ++n) wrong += share_rows(percent / 100.0, n) != percent * n / 100;
   }
+  for (uint32_t millionths = 0; millionths <= 1000000; ++millionths) {
+    wrong += share_rows(millionths / 1e6, 1000000) != millionths;
+  }
   CHECK(wrong == 0);
   CHECK(share_rows(1.0, 4000000000U) == 4000000000U);
 }
