@@ -25,8 +25,7 @@ uint64_t capped_sum(const Request& request, const std::vector<uint32_t>& heads, 
 // Largest remainder with equal quotas: the largest level whose rows fit, and one row more for the first heads that have
 // it until the total is met. Heads below the level keep all: what they cannot use has gone to the others.
 void share_out(const Request& request, const Pool& pool, std::vector<uint32_t>& rows) {
-  uint32_t level = 1, above = UINT32_MAX;  // level fits (or is the least), above does not
-  if (capped_sum(request, pool.heads, above) <= pool.total) level = above;
+  uint32_t level = 1, above = UINT32_MAX;  // level fits or is the least; above does not, or no head has as many
   while (above - level > 1) {
     const uint32_t middle = level + (above - level) / 2;
     (capped_sum(request, pool.heads, middle) <= pool.total ? level : above) = middle;

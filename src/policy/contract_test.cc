@@ -35,7 +35,8 @@ std::vector<std::string> extremes(const std::string& range) {
 std::vector<std::string> specs_of(const Entry& entry) {
   std::vector<std::string> specs{entry.name};
   for (const OptionHelp& option : options_of(*entry.make())) {
-    for (const std::string& value : extremes(option.range)) specs.push_back(cat(entry.name, ":", option.key, "=", value));
+    for (const std::string& value : extremes(option.range))
+      specs.push_back(cat(entry.name, ":", option.key, "=", value));
   }
   return specs;
 }

@@ -14,8 +14,14 @@ constexpr uint32_t kDim = 6;
 
 const std::vector<std::string> kEvictions{"h2o", "streaming_llm", "snapkv:window=8", "cam:merge=off",
                                           "kvmerger:merge=off"};
-const std::vector<std::string> kMethods{"h2o", "streaming_llm", "snapkv:window=8,kernel=5", "cam", "cam:mode=expected",
-                                        "kvmerger", "kvmerger:value=mean,bias=on,sigma=auto", "kvmerger:exact=off"};
+const std::vector<std::string> kMethods{"h2o",
+                                        "streaming_llm",
+                                        "snapkv:window=8,kernel=5",
+                                        "cam",
+                                        "cam:mode=expected",
+                                        "kvmerger",
+                                        "kvmerger:value=mean,bias=on,sigma=auto",
+                                        "kvmerger:exact=off"};
 
 // True when both plans have the same rows made of the same old ones, with weights and biases equal to rounding.
 bool same_plan(const kv::HeadPlan& left, const kv::HeadPlan& right) {
@@ -228,8 +234,9 @@ TEST_CASE("law 21: sum and mean of attention over the query heads of a group giv
 
 // The head after a plan, as a cache would hold it.
 TestHead applied(const kv::HeadPlan& plan, const TestHead& head) {
-  TestHead next{plan.rows(), kDim, apply(plan.key, head.key, kDim), apply(plan.value, head.value, kDim),
-                {},          {},   {}, {}, {}, {}, {}};
+  TestHead next{
+      plan.rows(), kDim, apply(plan.key, head.key, kDim), apply(plan.value, head.value, kDim), {}, {}, {}, {}, {},
+      {},          {}};
   next.bias = plan.bias;
   for (uint32_t row = 0; row < plan.rows(); ++row) {
     next.pos.push_back(head.pos[plan.pivot[row]]);

@@ -22,7 +22,8 @@ TEST_CASE("cosines of neighbours") {
   const Floats found = cosines_of(keys, 2, Flags(7));
   const Floats expected{1.0F, 0.0F, -1.0F, 0.0F, 0.0F, std::sqrt(0.5F)};
   REQUIRE(found.size() == expected.size());
-  for (size_t link = 0; link < found.size(); ++link) CHECK(found[link] == doctest::Approx(expected[link]).epsilon(1e-7));
+  for (size_t link = 0; link < found.size(); ++link)
+    CHECK(found[link] == doctest::Approx(expected[link]).epsilon(1e-7));
   CHECK(cosines_of({1, 2}, 2, Flags(1)).empty());
 }
 

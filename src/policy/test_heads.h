@@ -49,8 +49,17 @@ struct TestHead {
 
 // Neighbours have similar keys, a few rows get most of the attention.
 inline TestHead random_head(uint32_t rows, uint32_t dim, Rng& rng) {
-  TestHead head{rows, dim, random_normals(rng, size_t{rows} * dim), random_normals(rng, size_t{rows} * dim), {}, {}, {},
-                {},   {},  random_normals(rng, size_t{4} * dim),    {}};
+  TestHead head{rows,
+                dim,
+                random_normals(rng, size_t{rows} * dim),
+                random_normals(rng, size_t{rows} * dim),
+                {},
+                {},
+                {},
+                {},
+                {},
+                random_normals(rng, size_t{4} * dim),
+                {}};
   for (size_t at = dim; at < head.key.size(); ++at) head.key[at] = 0.9F * head.key[at - dim] + 0.5F * head.key[at];
   for (float& key : head.key) key *= 3.0F;
   for (uint32_t row = 0; row < rows; ++row) {
@@ -99,7 +108,9 @@ struct ExpectedRow {
   double bias;
 };
 
-inline bool near(double found, double expected) { return std::abs(found - expected) <= 1e-5 * (1 + std::abs(expected)); }
+inline bool near(double found, double expected) {
+  return std::abs(found - expected) <= 1e-5 * (1 + std::abs(expected));
+}
 
 inline bool near(std::span<const kv::Source> found, const std::map<uint32_t, double>& expected) {
   std::map<uint32_t, double> weights;
