@@ -124,6 +124,7 @@ TEST_CASE("the worst way to share rows out stays within the bytes") {
 TEST_CASE("too few bytes for a page per head: the message says how many it takes") {
   CHECK_THROWS_WITH_AS(total("2KiB", {20, 20, 20}, 1500), doctest::Contains("3 heads takes 5KiB"), Error);
   CHECK_THROWS_WITH_AS(total("2KiB", {20, 20, 20}, 1500), doctest::Contains("2KiB"), Error);
+  CHECK_THROWS_AS(total("2KiB", {20, 20, 20}, 1024), Error);
   CHECK_NOTHROW(total("2KiB", {20, 0, 20}, 1024));
 }
 

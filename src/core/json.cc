@@ -27,19 +27,23 @@ Library to_library(const Json& json) {
   return nullptr;
 }
 
-Json from_library(const Library& value) {
+constexpr uint32_t kMaxDepth = 256;  // a text may not make us run out of stack
+
+Json from_library(const Library& value, uint32_t depth = 0) {
+  if (depth > kMaxDepth) throw Error(cat("JSON: nested more than ", kMaxDepth, " deep"));
   if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number_unsigned()) return value.get<uint64_t>();
   if (value.is_number_integer()) return value.get<int64_t>();
   if (value.is_number()) return value.get<double>();
   if (value.is_string()) return value.get<std::string>();
   if (value.is_array()) {
     Json::Array items;
-    for (const Library& item : value) items.push_back(from_library(item));
+    for (const Library& item : value) items.push_back(from_library(item, depth + 1));
     return items;
   }
   if (value.is_object()) {
     Json::Object members;
-    for (const auto& [key, member] : value.items()) members.emplace_back(key, from_library(member));
+    for (const auto& [key, member] : value.items()) members.emplace_back(key, from_library(member, depth + 1));
     return members;
   }
   return {};
@@ -53,6 +57,14 @@ const T& expect(const Json& json, const char* kind) {
 }
 
 }  // namespace
+
+Json::Json(uint64_t value) {
+  if (value > INT64_MAX) {
+    value_ = static_cast<double>(value);
+  } else {
+    value_ = static_cast<int64_t>(value);
+  }
+}
 
 const Json& Json::at(std::string_view key) const {
   for (const auto& [name, member] : expect<Object>(*this, "an object")) {

@@ -21,7 +21,7 @@ class Json {
   Json(int value) : value_(static_cast<int64_t>(value)) {}
   Json(uint32_t value) : value_(static_cast<int64_t>(value)) {}
   Json(int64_t value) : value_(value) {}
-  Json(uint64_t value) : value_(static_cast<int64_t>(value)) {}
+  Json(uint64_t value);  // from 2^63 on a real number
   Json(double value) : value_(value) {}
   Json(const char* value) : value_(std::string(value)) {}
   Json(std::string_view value) : value_(std::string(value)) {}
@@ -48,7 +48,7 @@ class Json {
 
 // indent < 0: one line. Invalid UTF-8 is replaced by U+FFFD; NaN and infinity become null.
 std::string dump_json(const Json& value, int indent = 2);
-// Throws Error with the position of the fault.
+// Throws Error with the position of the fault, and on text nested more than 256 deep.
 Json parse_json(std::string_view text);
 
 }  // namespace kvmerger
