@@ -1,9 +1,11 @@
 // For the tests of this folder: random rows of KV heads, and plans in a form that is easy to compare.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -85,7 +87,8 @@ inline TestHead merged_head(uint32_t rows, uint32_t dim, Rng& rng) {
   return head;
 }
 
-inline kv::LayerView layer_view(const std::vector<TestHead>& heads, const Needs& needs) {
+// The heads must outlive the view.
+inline kv::LayerView layer_view(std::span<const TestHead> heads, const Needs& needs) {
   kv::LayerView view{5, 12, {}};
   for (const TestHead& head : heads) view.heads.push_back(head.view(needs));
   return view;
@@ -94,7 +97,7 @@ inline kv::LayerView layer_view(const std::vector<TestHead>& heads, const Needs&
 // Plan of a single head by the policy of `spec`; no limit: the policy chooses.
 inline kv::HeadPlan plan_of(const std::string& spec, const TestHead& head, std::vector<uint32_t> limit = {}) {
   const auto policy = make(spec);
-  return policy->plan(layer_view({head}, policy->needs()), limit).front();
+  return policy->plan(layer_view({&head, 1}, policy->needs()), limit).front();
 }
 
 inline std::vector<uint32_t> kept_by(const std::string& spec, const TestHead& head, uint32_t limit) {
