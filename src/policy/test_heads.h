@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <list>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -166,6 +168,46 @@ inline std::vector<float> apply(const kv::Sums& sums, const std::vector<float>& 
     }
   }
   return rows;
+}
+
+// Rows left when one goes at a time, as a growing cache would drop them: of those not safe the lowest score, of equals
+// the last.
+template <typename Score>
+std::vector<uint32_t> evict_one_by_one(uint32_t n, uint32_t budget, const std::set<uint32_t>& safe,
+                                       const Score& score) {
+  std::list<uint32_t> rows;
+  for (uint32_t row = 0; row < n; ++row) rows.push_back(row);
+  while (rows.size() > budget) {
+    auto worst = rows.end();
+    for (auto row = rows.begin(); row != rows.end(); ++row) {
+      if (!safe.contains(*row) && (worst == rows.end() || score(*row) <= score(*worst))) worst = row;
+    }
+    rows.erase(worst);
+  }
+  return {rows.begin(), rows.end()};
+}
+
+// The newest, then the first rows, then older ones, as many as there is room for.
+inline std::set<uint32_t> safe_rows(uint32_t n, uint32_t budget, uint32_t sinks, uint32_t recent) {
+  std::set<uint32_t> safe{n - 1};
+  for (uint32_t row = 0; row < sinks && safe.size() < budget; ++row) safe.insert(row);
+  for (uint32_t back = 2; back <= std::min(recent, n) && safe.size() < budget; ++back) safe.insert(n - back);
+  return safe;
+}
+
+// Calls check(head, budget) for many random heads.
+template <typename Check>
+void with_random_heads(const Check& check) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    Rng rng(seed);
+    const uint32_t n = 2 + rng.below(150);
+    TestHead head = rng.below(2) ? random_head(n, 4, rng) : merged_head(n, 4, rng);
+    if (seed % 5 == 0) {  // ties
+      for (float& attention : head.attn_sum) attention = static_cast<float>(rng.below(3));
+      head.attn_win = head.attn_sum;
+    }
+    check(head, 1 + rng.below(n - 1));
+  }
 }
 
 }  // namespace kvmerger::policy
