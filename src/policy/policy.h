@@ -36,16 +36,17 @@ class Policy {
   // True when the method, as its options stand, can choose the number of rows itself.
   virtual bool sizes_itself() const { return false; }
 
-  // rows: the most rows each head may keep (>= 1), one per head; empty: the method chooses (only if sizes_itself()).
-  // Heads that fit are kept as they are. Validates the result; throws Error when the method broke its contract.
+  // rows: the most rows each head may keep (>= 1), one per head; empty: the method chooses (only if sizes_itself()) and
+  // leaves its whole layers alone. Heads that fit are kept as they are. Validates the result; throws Error when the
+  // method broke its contract or the view lacks a statistic it needs.
   kv::LayerPlan plan(const kv::LayerView& view, std::span<const uint32_t> rows) const;
 
  protected:
   static constexpr uint32_t kOwnChoice = UINT32_MAX;  // rows of plan_head when the method chooses
 
-  // Override one of the two. Called only for heads with more rows than allowed, or with kOwnChoice.
+  // Override one of the two. plan_head is called only for heads with more rows than allowed, or with kOwnChoice.
   virtual kv::HeadPlan plan_head(const kv::HeadView& head, uint32_t rows) const;
-  // For methods whose heads share one decision. The default plans each head by itself.
+  // For methods whose heads share one decision; some may fit. The default plans each head by itself.
   virtual kv::LayerPlan plan_layer(const kv::LayerView& view, std::span<const uint32_t> rows) const;
 };
 
