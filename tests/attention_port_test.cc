@@ -81,12 +81,14 @@ TEST_CASE("a window over everything is the sum") {
   const kv::Store store = recorded(150, 64, 150, 2);
   const kv::Store::LayerData data = store.view(1);
   for (const kv::HeadView& head : data.view.heads) {
-    for (uint32_t row = 0; row < head.rows(); ++row) CHECK(head.attn_win[row] == doctest::Approx(head.attn_sum[row]).epsilon(1e-5));
+    for (uint32_t row = 0; row < head.rows(); ++row)
+      CHECK(head.attn_win[row] == doctest::Approx(head.attn_sum[row]).epsilon(1e-5));
   }
 }
 
 TEST_CASE("statistics do not depend on batches, and not a bit on threads") {
-  const kv::Store whole = recorded(300, 300, 40, 1), batched = recorded(300, 77, 40, 1), threaded = recorded(300, 77, 40, 3);
+  const kv::Store whole = recorded(300, 300, 40, 1), batched = recorded(300, 77, 40, 1),
+                  threaded = recorded(300, 77, 40, 3);
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     const kv::Store::LayerData a = whole.view(layer), b = batched.view(layer), c = threaded.view(layer);
     for (uint32_t head = 0; head < kHeads; ++head) {

@@ -55,7 +55,8 @@ std::vector<float> our_logits(const std::string& path, const std::vector<int32_t
   options.threads = 2;
   engine::Session session(std::make_shared<const model::Model>(path), options);
   std::vector<float> logits;
-  session.score(tokens, [&](uint32_t, std::span<const float> row) { logits.insert(logits.end(), row.begin(), row.end()); });
+  session.score(tokens,
+                [&](uint32_t, std::span<const float> row) { logits.insert(logits.end(), row.begin(), row.end()); });
   return logits;
 }
 
@@ -71,8 +72,9 @@ TEST_CASE("the default model's weights as f32: libllama's logits over 512 tokens
   CHECK(same_argmax(found, expected, expected.size() / tokens.size()) >= 0.99);
 }
 
-// With 4-bit weights ggml rounds activations to 8 bits before each product. Differences of 1e-7 tip roundings, and these tip
-// others: libllama with and without flash attention differ by an NMSE of 1e-3. Nobody can be nearer to it than that.
+// With 4-bit weights ggml rounds activations to 8 bits before each product. Differences of 1e-7 tip roundings, and
+// these tip others: libllama with and without flash attention differ by an NMSE of 1e-3. Nobody can be nearer to it
+// than that.
 TEST_CASE("the default model as it is: as near to libllama as libllama is to itself") {
   if (!model_there()) return;
   const std::vector<int32_t> tokens = some_tokens(512);

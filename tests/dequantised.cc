@@ -44,7 +44,8 @@ DequantisedModel::DequantisedModel(const std::string& path) {
     const char* name = gguf_get_tensor_name(from.get(), id);
     gguf_add_tensor(to.get(), as_f32(copies.get(), ggml_get_tensor(raw, name)));
   }
-  if (!gguf_write_to_file(to.get(), file_.path().c_str(), false)) throw std::runtime_error("cannot write a memory file");
+  if (!gguf_write_to_file(to.get(), file_.path().c_str(), false))
+    throw std::runtime_error("cannot write a memory file");
 }
 
 }  // namespace kvmerger::test

@@ -1,4 +1,5 @@
-// stories260K through our engine: the published greedy text and perplexity, exactly; and a merged cache goes on sensibly.
+// stories260K through our engine: the published greedy text and perplexity, exactly; and a merged cache goes on
+// sensibly.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -43,7 +44,8 @@ TEST_CASE("greedy text from BOS is the published one") {
   if (!stories_there()) return;
   const std::string text = greedy({}, "", 120);
   const std::string published =
-      "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, "
+      "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
+      "big, "
       "red ball. She wanted to play with it, but it was too high";
   CHECK(text.find(published) <= 1);  // a SentencePiece text begins with a space
 }
@@ -75,9 +77,12 @@ TEST_CASE("perplexity is the published one") {
 TEST_CASE("every policy goes on with the story") {
   if (!stories_there()) return;
   const std::string prompt =
-      "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, "
-      "red ball. She wanted to play with it, but it was too high. Lily asked her mom if she could help her reach it. Her mom "
-      "said yes and lifted her up. Lily was so happy and thanked her mom. They went home and played with the ball all day.";
+      "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
+      "big, "
+      "red ball. She wanted to play with it, but it was too high. Lily asked her mom if she could help her reach it. "
+      "Her mom "
+      "said yes and lifted her up. Lily was so happy and thanked her mom. They went home and played with the ball all "
+      "day.";
   for (const policy::Entry& entry : policy::all()) {
     if (!entry.make()->compresses()) continue;
     CAPTURE(entry.name);

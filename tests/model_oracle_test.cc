@@ -106,9 +106,9 @@ TEST_CASE("every quantisation ggml can multiply") {
   ToyParams params;
   params.n_embd = params.n_ff = 256;
   params.n_head = 4;
-  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q4_0,
-                               GGML_TYPE_Q4_1, GGML_TYPE_Q6_K, GGML_TYPE_Q5_K, GGML_TYPE_Q4_K, GGML_TYPE_Q3_K, GGML_TYPE_Q2_K,
-                               GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS}) {
+  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
+                               GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q6_K, GGML_TYPE_Q5_K, GGML_TYPE_Q4_K,
+                               GGML_TYPE_Q3_K, GGML_TYPE_Q2_K, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS}) {
     params.type = type;
     check_same(params, 1e-3);  // activations are rounded to 8 bits, and the least difference may tip that
   }
@@ -132,7 +132,8 @@ TEST_CASE("a missing key is named") {
 TEST_CASE("a missing tensor is named") {
   GgufWriter writer("llama");
   for (const char* key : {".block_count", ".attention.head_count", ".vocab_size"}) writer.set(key, uint32_t{1});
-  for (const char* key : {".embedding_length", ".feed_forward_length", ".context_length"}) writer.set(key, uint32_t{32});
+  for (const char* key : {".embedding_length", ".feed_forward_length", ".context_length"})
+    writer.set(key, uint32_t{32});
   writer.set(".attention.layer_norm_rms_epsilon", 1e-5F);
   const std::vector<float> ones(32, 1.0F);
   writer.add("token_embd.weight", 32, 1, GGML_TYPE_F32, ones);

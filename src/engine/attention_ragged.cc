@@ -12,8 +12,8 @@
 namespace kvmerger::engine {
 namespace {
 
-// Decoding splits a head's rows into parts of this many, prefill splits the queries into blocks. Both are fixed, so that
-// the order of additions does not depend on the number of threads.
+// Decoding splits a head's rows into parts of this many, prefill splits the queries into blocks. Both are fixed, so
+// that the order of additions does not depend on the number of threads.
 constexpr uint32_t kPartRows = 256;
 constexpr uint32_t kBlockQueries = 48;
 // With statistics the blocks of a head go to this many slots, each with column sums of its own.
@@ -175,7 +175,8 @@ void RaggedAttention::merge_op(ggml_tensor* dst, int thread, int threads, void* 
     const size_t state = size_t{head} * port.max_parts_ * port.group_;
     const kernels::Partial partials{&port.partial_max_[state], &port.partial_sum_[state],
                                     &port.partial_acc_[state * port.head_dim_]};
-    kernels::combine(partials, port.parts(port.store_.rows(op.layer, head)), port.group_, port.head_dim_, output.data());
+    kernels::combine(partials, port.parts(port.store_.rows(op.layer, head)), port.group_, port.head_dim_,
+                     output.data());
   }
 }
 

@@ -62,7 +62,7 @@ class RaggedAttention final : public model::AttentionPort {
   int32_t first_pos_ = 0;
   uint32_t max_rows_ = 0, max_parts_ = 0;
   size_t scratch_floats_ = 0;
-  std::vector<float> scratch_;  // [threads, scratch_floats_]
+  std::vector<float> scratch_;                                  // [threads, scratch_floats_]
   std::vector<float> partial_max_, partial_sum_, partial_acc_;  // [heads, parts, group (, head_dim)]
   std::vector<float> slot_stats_[kv::kStats];                   // [heads, slots, max_rows_]
 };

@@ -23,13 +23,14 @@ struct GenerateOptions {
 struct Generation {
   std::string text;
   std::vector<Token> tokens;  // without the one that ended it
-  std::string finish_reason;  // stop (end of text or stop string), length (max_tokens), context (it is full), interrupted
-  double seconds = 0.0;       // from the first sampling to the end
+  std::string
+      finish_reason;     // stop (end of text or stop string), length (max_tokens), context (it is full), interrupted
+  double seconds = 0.0;  // from the first sampling to the end
   uint32_t seed = 0;
 };
 
-// Continues from the session's logits. penalised: tokens the penalties look back at (the prompt). sink gets text as soon
-// as it may be shown and answers false to stop (then: interrupted).
+// Continues from the session's logits. penalised: tokens the penalties look back at (the prompt). sink gets text as
+// soon as it may be shown and answers false to stop (then: interrupted).
 Generation generate(Session& session, const text::Tokenizer& tokenizer, const GenerateOptions& options,
                     std::span<const Token> penalised, const std::function<bool(std::string_view)>& sink,
                     const RunHooks& hooks);

@@ -13,7 +13,8 @@ class AttentionPort {
   virtual ~AttentionPort() = default;
   // Adds to the graph: keep k and v as the next rows of `layer`, then attend. All f32 and contiguous, after RoPE:
   // q [head_dim, heads, tokens], k, v [head_dim, kv_heads, tokens]. Returns [head_dim * heads, tokens].
-  virtual ggml_tensor* attend(ggml_context* context, uint32_t layer, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v) = 0;
+  virtual ggml_tensor* attend(ggml_context* context, uint32_t layer, ggml_tensor* q, ggml_tensor* k,
+                              ggml_tensor* v) = 0;
 };
 
 }  // namespace kvmerger::model

@@ -60,9 +60,11 @@ uint32_t per_layer(const GgufFile& file, const std::string& key, uint32_t fallba
 void check(const GgufFile& file, const DecoderConfig& config) {
   const bool counts = config.layers > 0 && config.embedding > 0 && config.feed_forward > 0 && config.heads > 0 &&
                       config.kv_heads > 0 && config.vocabulary > 0 && config.context > 0 && config.head_dim > 0;
-  if (!counts || config.layers > 4096) throw Error(cat("model '", file.path(), "': a size in its metadata is 0 or absurd"));
+  if (!counts || config.layers > 4096)
+    throw Error(cat("model '", file.path(), "': a size in its metadata is 0 or absurd"));
   if (config.heads % config.kv_heads != 0) {
-    throw Error(cat("model '", file.path(), "': ", config.heads, " query heads cannot share ", config.kv_heads, " KV heads"));
+    throw Error(
+        cat("model '", file.path(), "': ", config.heads, " query heads cannot share ", config.kv_heads, " KV heads"));
   }
   if (config.group() > 64) unsupported(file, cat(config.group(), " query heads on one KV head (64 are)"));
   if (config.head_dim > 256 || config.head_dim % 4 != 0) {

@@ -45,7 +45,7 @@ class LastGgmlError {
 };
 
 uint64_t file_size(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (stat(path.c_str(), &info) != 0) throw Error(cat("cannot open model '", path, "': ", std::strerror(errno)));
   if (!S_ISREG(info.st_mode)) throw Error(cat("model '", path, "' is not a file"));
   return static_cast<uint64_t>(info.st_size);
@@ -58,7 +58,9 @@ void check_magic(const std::string& path) {
   const ssize_t got = read(file, magic, sizeof magic);
   close(file);
   if (got != sizeof magic || std::memcmp(magic, "GGUF", 4) != 0) {
-    throw Error(cat("'", path, "' is not a GGUF model (it does not begin with 'GGUF'); convert it with llama.cpp's convert_hf_to_gguf.py"));
+    throw Error(cat(
+        "'", path,
+        "' is not a GGUF model (it does not begin with 'GGUF'); convert it with llama.cpp's convert_hf_to_gguf.py"));
   }
 }
 
@@ -121,7 +123,8 @@ bool GgufFile::has(const std::string& key) const { return find(key) >= 0; }
 
 std::string GgufFile::text(const std::string& key) const {
   const int64_t id = need(key);
-  if (gguf_get_kv_type(gguf_, id) != GGUF_TYPE_STRING) throw Error(cat("model '", path_, "': key '", key, "' is not text"));
+  if (gguf_get_kv_type(gguf_, id) != GGUF_TYPE_STRING)
+    throw Error(cat("model '", path_, "': key '", key, "' is not text"));
   return gguf_get_val_str(gguf_, id);
 }
 
@@ -129,29 +132,50 @@ uint32_t GgufFile::whole(const std::string& key) const {
   const int64_t id = need(key);
   int64_t value = -1;
   switch (gguf_get_kv_type(gguf_, id)) {
-    case GGUF_TYPE_UINT8: value = gguf_get_val_u8(gguf_, id); break;
-    case GGUF_TYPE_UINT16: value = gguf_get_val_u16(gguf_, id); break;
-    case GGUF_TYPE_UINT32: value = gguf_get_val_u32(gguf_, id); break;
-    case GGUF_TYPE_INT32: value = gguf_get_val_i32(gguf_, id); break;
-    case GGUF_TYPE_UINT64: value = static_cast<int64_t>(gguf_get_val_u64(gguf_, id)); break;
-    case GGUF_TYPE_INT64: value = gguf_get_val_i64(gguf_, id); break;
-    default: break;
+    case GGUF_TYPE_UINT8:
+      value = gguf_get_val_u8(gguf_, id);
+      break;
+    case GGUF_TYPE_UINT16:
+      value = gguf_get_val_u16(gguf_, id);
+      break;
+    case GGUF_TYPE_UINT32:
+      value = gguf_get_val_u32(gguf_, id);
+      break;
+    case GGUF_TYPE_INT32:
+      value = gguf_get_val_i32(gguf_, id);
+      break;
+    case GGUF_TYPE_UINT64:
+      value = static_cast<int64_t>(gguf_get_val_u64(gguf_, id));
+      break;
+    case GGUF_TYPE_INT64:
+      value = gguf_get_val_i64(gguf_, id);
+      break;
+    default:
+      break;
   }
-  if (value < 0 || value > UINT32_MAX) throw Error(cat("model '", path_, "': key '", key, "' is not a whole number in range"));
+  if (value < 0 || value > UINT32_MAX)
+    throw Error(cat("model '", path_, "': key '", key, "' is not a whole number in range"));
   return static_cast<uint32_t>(value);
 }
 
 float GgufFile::real(const std::string& key) const {
   const int64_t id = need(key);
   switch (gguf_get_kv_type(gguf_, id)) {
-    case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(gguf_, id);
-    case GGUF_TYPE_FLOAT64: return static_cast<float>(gguf_get_val_f64(gguf_, id));
-    default: throw Error(cat("model '", path_, "': key '", key, "' is not a number"));
+    case GGUF_TYPE_FLOAT32:
+      return gguf_get_val_f32(gguf_, id);
+    case GGUF_TYPE_FLOAT64:
+      return static_cast<float>(gguf_get_val_f64(gguf_, id));
+    default:
+      throw Error(cat("model '", path_, "': key '", key, "' is not a number"));
   }
 }
 
-std::string GgufFile::text_or(const std::string& key, std::string fallback) const { return has(key) ? text(key) : fallback; }
-uint32_t GgufFile::whole_or(const std::string& key, uint32_t fallback) const { return has(key) ? whole(key) : fallback; }
+std::string GgufFile::text_or(const std::string& key, std::string fallback) const {
+  return has(key) ? text(key) : fallback;
+}
+uint32_t GgufFile::whole_or(const std::string& key, uint32_t fallback) const {
+  return has(key) ? whole(key) : fallback;
+}
 float GgufFile::real_or(const std::string& key, float fallback) const { return has(key) ? real(key) : fallback; }
 
 uint32_t GgufFile::array_length_or(const std::string& key, uint32_t fallback) const {

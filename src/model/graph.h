@@ -40,7 +40,8 @@ class DecoderGraph {
   // Runs for tokens at positions first_pos, first_pos + 1, ... cancelled is asked between graph nodes; when it answers
   // true the run stops and run returns false (rows may have been appended to some layers only). Token ids must be
   // below the vocabulary's size.
-  bool run(Executor& executor, std::span<const int32_t> tokens, int32_t first_pos, const std::function<bool()>& cancelled);
+  bool run(Executor& executor, std::span<const int32_t> tokens, int32_t first_pos,
+           const std::function<bool()>& cancelled);
   // [outputs, vocabulary] of the last run.
   std::span<const float> logits() const;
 
