@@ -114,7 +114,7 @@ ToyModel::ToyModel(const ToyParams& params) {
   GgufWriter writer(params.arch);
   set_sizes(writer, params, head_dim);
   set_rope(writer, params, head_dim);
-  set_vocabulary(writer, params.n_vocab);
+  params.vocabulary ? params.vocabulary(writer) : set_vocabulary(writer, params.n_vocab);
   Weights weights(writer, params);
   weights.matrix("token_embd", params.n_embd, params.n_vocab);
   for (uint32_t layer = 0; layer < params.n_layer; ++layer)

@@ -5,6 +5,7 @@
 #include <ggml.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "gguf_writer.h"
@@ -28,6 +29,7 @@ struct ToyParams {
   ToyRope rope;
   ggml_type type = GGML_TYPE_F32;  // of the matrices; n_embd, n_ff and the heads' total must be multiples of its block
   uint64_t seed = 1;
+  std::function<void(GgufWriter&)> vocabulary;  // writes the tokenizer; none: the one libllama keeps for tests
 };
 
 class ToyModel {

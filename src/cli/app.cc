@@ -176,6 +176,8 @@ int work(const std::function<int()>& command) {
     return complain(1, error.what());
   } catch (const std::bad_alloc&) {
     return complain(1, "out of memory; a smaller --kv-budget or -c, -b or model needs less");
+  } catch (const engine::Interrupted&) {
+    return complain(interrupted_code(), "interrupted");
   } catch (const std::exception& error) {
     return complain(1, error.what());
   }

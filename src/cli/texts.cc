@@ -8,8 +8,10 @@
 #include <cstring>
 #include <memory>
 
+#include "cli/interrupt.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "engine/session.h"
 #include "text/stream.h"
 
 namespace kvmerger::cli {
@@ -42,6 +44,7 @@ std::string read_all(const std::string& path, const std::string& name) {
     bytes.append(block.data(), count);
     if (bytes.size() > kMostBytes) throw too_long(name);
   }
+  if (interrupted()) throw engine::Interrupted();
   if (std::ferror(file.get())) throw Error(cat("cannot read ", name, ": ", std::strerror(errno)));
   return bytes;
 }
