@@ -189,7 +189,9 @@ int run_program(const std::vector<std::string>& arguments) {
   catch_interrupts();
   Program program;
   const int code = parse(program, long_form(arguments));
-  return program.chosen ? work(program.chosen) : code;
+  const int result = program.chosen ? work(program.chosen) : code;
+  if (result == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout))) return complain(1, "cannot write to stdout");
+  return result;
 }
 
 }  // namespace kvmerger::cli

@@ -20,11 +20,11 @@ const std::vector<std::string>& types() {  // in the order of kernels::RowType
   return names;
 }
 
-// One option: `what` stands for its value in --help, which also shows the default when there is one.
+// One option, the last one given counts. `what` stands for its value in --help, which also shows a number's default.
 template <typename Field>
 CLI::Option* add(CLI::App& app, const char* group, const std::string& names, Field& field, const char* what,
                  const std::string& help) {
-  CLI::Option* option = app.add_option(names, field, help)->group(group)->type_name(what);
+  CLI::Option* option = app.add_option(names, field, help)->group(group)->type_name(what)->take_last();
   if constexpr (!std::is_same_v<Field, std::string>) option->capture_default_str();
   return option;
 }
