@@ -23,22 +23,27 @@ void check_sums(const Sums& sums, const char* name, uint32_t rows, uint32_t old_
   for (uint32_t row = 0; row < rows; ++row) {
     if (sums.begin[row] >= sums.begin[row + 1]) broken(where, cat("row ", row, " has no ", name, " source"));
   }
-  for (const Source& source : sums.source) {
-    if (source.row >= old_rows) broken(where, cat(name, " source ", source.row, " of ", old_rows, " rows"));
-    if (!std::isfinite(source.weight)) broken(where, cat("weight of ", name, " source ", source.row, " is not finite"));
+  for (uint32_t row = 0; row < rows; ++row) {
+    for (const Source& source : sums[row]) {
+      const auto wrong = [&](const std::string& what) { broken(where, cat("row ", row, ": ", what)); };
+      if (source.row >= old_rows) wrong(cat(name, " source ", source.row, " of ", old_rows, " rows"));
+      if (!std::isfinite(source.weight)) wrong(cat("weight of ", name, " source ", source.row, " is not finite"));
+    }
   }
 }
 
 void check_dense(const HeadPlan& plan, uint32_t head_dim, const Where& where) {
   if (plan.dense.empty()) return;
   if (plan.dense.size() != plan.rows()) broken(where, "dense values are not given per row");
-  for (const int32_t index : plan.dense) {
-    if (index >= 0 && (size_t(index) + 1) * head_dim > plan.dense_value.size()) {
-      broken(where, cat("dense value ", index, " is not there"));
+  for (uint32_t row = 0; row < plan.rows(); ++row) {
+    const int32_t index = plan.dense[row];
+    if (index == -1) continue;
+    if (index < 0 || (size_t(index) + 1) * head_dim > plan.dense_value.size()) {
+      broken(where, cat("row ", row, ": dense value ", index, " is not there"));
     }
-  }
-  for (const float value : plan.dense_value) {
-    if (!std::isfinite(value)) broken(where, "a dense value is not finite");
+    for (const float value : std::span(plan.dense_value).subspan(size_t(index) * head_dim, head_dim)) {
+      if (!std::isfinite(value)) broken(where, cat("row ", row, ": dense value ", index, " is not finite"));
+    }
   }
 }
 
@@ -50,7 +55,9 @@ void check_head(const HeadPlan& plan, const HeadView& head, const Where& where) 
   if (plan.bias.size() != rows) broken(where, cat(plan.bias.size(), " biases for ", rows, " rows"));
   for (uint32_t row = 0; row < rows; ++row) {
     if (!std::isfinite(plan.bias[row])) broken(where, cat("bias of row ", row, " is not finite"));
-    if (plan.pivot[row] >= old_rows) broken(where, cat("pivot ", plan.pivot[row], " of ", old_rows, " rows"));
+    if (plan.pivot[row] >= old_rows) {
+      broken(where, cat("row ", row, ": pivot ", plan.pivot[row], " of ", old_rows, " rows"));
+    }
     if (row > 0 && plan.pivot[row] <= plan.pivot[row - 1]) broken(where, cat("pivots do not increase at row ", row));
   }
   if (old_rows > 0 && (rows == 0 || plan.pivot.back() != old_rows - 1)) broken(where, "the newest row is not kept");

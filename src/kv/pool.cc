@@ -130,7 +130,7 @@ void PagePool::check_memory(size_t count) const {
   const size_t wanted = count * page_bytes_, limit = limit_ - std::min(limit_, used());
   const size_t available = std::min(available_memory(), limit);
   if (wanted <= available) return;
-  throw Error(cat("the KV cache needs ", (wanted >> 20) + 1, " MiB more, but ", available >> 20, " MiB are available (it holds ",
+  throw Error(cat("the KV cache needs ", (wanted + (1U << 20) - 1) >> 20, " MiB more, but ", available >> 20, " MiB are available (it holds ",
                   used() >> 20, " MiB); use a shorter text, a smaller --kv-budget, or a smaller cache type"));
 }
 
