@@ -62,7 +62,7 @@ class NewFile {
     const uint64_t hash = hasher_.digest64();
     if (std::fwrite(&hash, 1, sizeof hash, file_.get()) != sizeof hash) fail(reason());
     preamble.file_bytes = static_cast<uint64_t>(std::ftell(file_.get()));
-    std::rewind(file_.get());
+    if (std::fseek(file_.get(), 0, SEEK_SET) != 0) fail(reason());  // this is what writes the rest
     if (std::fwrite(&preamble, 1, sizeof preamble, file_.get()) != sizeof preamble) fail(reason());
     if (std::fflush(file_.get()) != 0 || fsync(fileno(file_.get())) != 0) fail(reason());
     if (rename(temporary_.c_str(), path_.c_str()) != 0) fail(reason());
@@ -115,12 +115,14 @@ class OldFile {
     if (std::fread(data, 1, bytes, file_.get()) != bytes) fail("it ends too early");
   }
 
-  // From where the file stands to its last 8 bytes, which must be the hash of all that; then goes back.
+  // The last 8 bytes must be the hash of all between them and the preamble; then goes back to where it was.
   void check_hash() {
-    const long begin = std::ftell(file_.get());
+    const long before = std::ftell(file_.get());
+    if (bytes_ < sizeof(Preamble) + sizeof(uint64_t)) fail("it ends too early");
+    std::fseek(file_.get(), sizeof(Preamble), SEEK_SET);
     Hasher hasher;
     std::vector<char> buffer(size_t{1} << 20);
-    for (uint64_t left = bytes_ - static_cast<uint64_t>(begin) - sizeof(uint64_t); left > 0;) {
+    for (uint64_t left = bytes_ - sizeof(Preamble) - sizeof(uint64_t); left > 0;) {
       const size_t some = static_cast<size_t>(std::min<uint64_t>(left, buffer.size()));
       read(buffer.data(), some);
       hasher.add(buffer.data(), some);
@@ -129,7 +131,7 @@ class OldFile {
     uint64_t expected = 0;
     read(&expected, sizeof expected);
     if (hasher.digest64() != expected) fail("it is damaged (its checksum does not match); make it again with kvmerger compress");
-    std::fseek(file_.get(), begin, SEEK_SET);
+    std::fseek(file_.get(), before, SEEK_SET);
   }
 
  private:
@@ -198,6 +200,10 @@ Header read_header(OldFile& file) {
 
 void write_snapshot(const std::string& path, const SnapshotInfo& info, const Store& store) {
   const std::string header = header_text(info, store);
+  if (header.size() > kMostHeaderBytes) {
+    throw Error(cat("cannot write snapshot '", path, "': its header has ", header.size() >> 20, " MiB, ",
+                    kMostHeaderBytes >> 20, " MiB are allowed"));
+  }
   Preamble preamble{};
   std::memcpy(preamble.magic, kMagic, sizeof kMagic);
   preamble.version = kVersion;
@@ -227,10 +233,7 @@ Snapshot read_snapshot(const std::string& path, const std::string& expected_fing
                   header.info.model_fingerprint, ", but the model given has ", expected_fingerprint,
                   "; give the right one with -m"));
   }
-  OldFile whole(path);
-  Preamble preamble{};
-  whole.read(&preamble, sizeof preamble);
-  whole.check_hash();
+  file.check_hash();
   header.info.tokens.resize(header.tokens);
   file.read(header.info.tokens.data(), header.tokens * sizeof(int32_t));
   Snapshot snapshot{std::move(header.info), Store(header.shape)};

@@ -60,18 +60,19 @@ void Store::reserve(uint32_t count) {
     return pages_for(size_t{head.rows} + count) - std::min(head.pages.size(), pages_for(size_t{head.rows} + count));
   };
   size_t total = 0;
+  for (const Impl::Head& head : impl_->heads) total += missing(head);
+  TakenPages taken(impl_->pool, total);
   for (Impl::Head& head : impl_->heads) {
-    total += missing(head);
-    head.pages.reserve(head.pages.size() + missing(head));  // so that nothing throws once pages are taken
+    head.pages.reserve(head.pages.size() + missing(head));
     head.table.reserve(head.table.size() + missing(head));
   }
-  const std::vector<std::byte*> pages = impl_->pool.take(total);
-  std::span<std::byte* const> rest(pages);
-  for (Impl::Head& head : impl_->heads) {
+  std::span<std::byte* const> rest(taken.pages);
+  for (Impl::Head& head : impl_->heads) {  // nothing throws from here on
     const size_t wanted = missing(head);
     impl_->add_pages(head, rest.first(wanted));
     rest = rest.subspan(wanted);
   }
+  taken.pages.clear();
 }
 
 void Store::append(uint32_t layer, uint32_t index, uint32_t count, const float* key, const float* value, size_t stride,

@@ -21,7 +21,7 @@ Floats dequantise(const kernels::HeadRows& rows) {
 }
 
 void add_up(std::span<const Source> sources, const std::vector<float>& rows, std::span<double> sum) {
-  std::fill(sum.begin(), sum.end(), 0.0);
+  std::fill(sum.begin(), sum.end(), -0.0);  // what leaves every number as it is, -0 too
   for (const Source& source : sources) {
     const float* row = rows.data() + size_t{source.row} * sum.size();
     for (size_t dim = 0; dim < sum.size(); ++dim) sum[dim] += double{source.weight} * double{row[dim]};
@@ -99,17 +99,6 @@ class HeadBuilder {
   const kernels::HeadRows old_rows_;
   const HeadPlan& plan_;
   Floats floats_;
-};
-
-// Pages that go back to the pool unless they have found an owner.
-struct TakenPages {
-  TakenPages(PagePool& from, size_t count) : pool(from), pages(from.take(count)) {}
-  ~TakenPages() { pool.give_back(pages); }
-  TakenPages(const TakenPages&) = delete;
-  TakenPages& operator=(const TakenPages&) = delete;
-
-  PagePool& pool;
-  std::vector<std::byte*> pages;
 };
 
 // Metadata of a head, in the arrays a view points to.

@@ -1,4 +1,5 @@
-// The store's inside, shared by store.cc (rows come and go one by one) and store_apply.cc (a plan replaces them).
+// The store's inside, shared by store.cc (rows come and go one by one), store_apply.cc (a plan replaces them)
+// and store_raw.cc.
 #pragma once
 
 #include <vector>
@@ -28,6 +29,17 @@ struct Store::Impl {
   PagePool pool;
   std::vector<Head> heads;   // [layers * shape.heads]
   int32_t applied_end = 0;   // positions below were there at the last apply that changed something
+};
+
+// Pages that go back to the pool unless they have found an owner.
+struct TakenPages {
+  TakenPages(PagePool& from, size_t count) : pool(from), pages(from.take(count)) {}
+  ~TakenPages() { pool.give_back(pages); }
+  TakenPages(const TakenPages&) = delete;
+  TakenPages& operator=(const TakenPages&) = delete;
+
+  PagePool& pool;
+  std::vector<std::byte*> pages;
 };
 
 constexpr size_t pages_for(size_t rows) { return (rows + kPageRows - 1) / kPageRows; }

@@ -33,6 +33,7 @@ void Store::save(const std::function<void(const void*, size_t)>& sink) const {
 
 void Store::load(const std::function<void(void*, size_t)>& source) {
   KVM_CHECK(total_rows() == 0);
+  shrink();  // below, a head's pages are those already read
   source(&impl_->applied_end, sizeof impl_->applied_end);
   for (Impl::Head& head : impl_->heads) {
     uint32_t rows = 0;
