@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 #include "cli/format.h"
@@ -37,7 +38,7 @@ void Progress::show(uint32_t done, uint32_t total) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   const double share = static_cast<double>(done) / total;
   const uint32_t filled = static_cast<uint32_t>(share * kBar);
-  const std::string left = done > 0 ? seconds_text(seconds * (1 / share - 1)) + " left" : "";
+  const std::string left = done > 0 ? fixed(std::ceil(seconds * (1 / share - 1)), 0) + " s left" : "";
   say(cat(what_, " [", std::string(filled, '#'), std::string(kBar - filled, '.'), "] ", thousands(done), " / ",
           thousands(total), "  ", fixed(100 * share, 0), "%  ", rate_text(done, seconds), "  ", left));
 }

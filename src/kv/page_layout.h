@@ -10,7 +10,8 @@ namespace kvmerger::kv {
 
 using kernels::kPageRows;
 
-// K and V as kernels read them, then per row: bias, position, mass, and the statistics asked for. 64-byte aligned parts.
+// K and V as kernels read them, then per row: bias, position, mass, and the statistics asked for. 64-byte aligned
+// parts.
 struct PageLayout {
   explicit PageLayout(const StoreShape& shape);
 

@@ -161,8 +161,10 @@ TEST_CASE("each rule about sums, broken once") {
   check_says(complaint_about([](HeadPlan& plan) { plan.key.source.push_back({0, 1.0F}); }), {"key", "compressed-row"});
   check_says(complaint_about([](HeadPlan& plan) { plan.value.begin.front() = 1; }), {"value", "compressed-row"});
   check_says(complaint_about([](HeadPlan& plan) { plan.value.begin.clear(); }), {"value", "compressed-row"});
-  check_says(complaint_about([](HeadPlan& plan) { plan.key.add(Source{1, 1.0F}); }), {"key sums for 6 rows", "5 pivots"});
-  check_says(complaint_about([](HeadPlan& plan) { plan.value.add(Source{1, 1.0F}); }), {"value sums for 6 rows", "5 pivots"});
+  check_says(complaint_about([](HeadPlan& plan) { plan.key.add(Source{1, 1.0F}); }),
+             {"key sums for 6 rows", "5 pivots"});
+  check_says(complaint_about([](HeadPlan& plan) { plan.value.add(Source{1, 1.0F}); }),
+             {"value sums for 6 rows", "5 pivots"});
   check_says(complaint_about([](HeadPlan& plan) { plan.key.begin[2] = 3; }), {"row 2 has no key source"});
   check_says(complaint_about([](HeadPlan& plan) { plan.value.begin[4] = 5; }), {"row 4 has no value source"});
   check_says(complaint_about([](HeadPlan& plan) { plan.value.begin[1] = 9; }), {"row 1 has no value source"});

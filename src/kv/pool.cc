@@ -54,7 +54,8 @@ class PagePool::Segment {
   Segment(size_t page_bytes, size_t pages)
       : page_bytes_(page_bytes), bytes_((pages * page_bytes + system_page() - 1) / system_page() * system_page()) {
     void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapped == MAP_FAILED) throw Error(cat("the system gives no more memory for the KV cache (", bytes_ >> 20, " MiB)"));
+    if (mapped == MAP_FAILED)
+      throw Error(cat("the system gives no more memory for the KV cache (", bytes_ >> 20, " MiB)"));
     base_ = static_cast<std::byte*>(mapped);
     used_.resize(pages);
     resident_.resize(bytes_ / system_page());
@@ -130,14 +131,16 @@ void PagePool::check_memory(size_t count) const {
   const size_t wanted = count * page_bytes_, limit = limit_ - std::min(limit_, used());
   const size_t available = std::min(available_memory(), limit);
   if (wanted <= available) return;
-  throw Error(cat("the KV cache needs ", (wanted + (1U << 20) - 1) >> 20, " MiB more, but ", available >> 20, " MiB are available (it holds ",
-                  used() >> 20, " MiB); use a shorter text, a smaller --kv-budget, or a smaller cache type"));
+  throw Error(cat("the KV cache needs ", (wanted + (1U << 20) - 1) >> 20, " MiB more, but ", available >> 20,
+                  " MiB are available (it holds ", used() >> 20,
+                  " MiB); use a shorter text, a smaller --kv-budget, or a smaller cache type"));
 }
 
 void PagePool::grow(size_t pages) {
   const size_t per_segment = std::max<size_t>(1, kSegmentBytes / page_bytes_);
   std::vector<std::unique_ptr<Segment>> fresh;
-  for (size_t got = 0; got < pages; got += per_segment) fresh.push_back(std::make_unique<Segment>(page_bytes_, per_segment));
+  for (size_t got = 0; got < pages; got += per_segment)
+    fresh.push_back(std::make_unique<Segment>(page_bytes_, per_segment));
   free_ += fresh.size() * per_segment;
   for (auto& segment : fresh) segments_.push_back(std::move(segment));
   const auto by_address = [](const auto& a, const auto& b) { return std::less<>()(a->base(), b->base()); };
@@ -163,9 +166,9 @@ std::vector<std::byte*> PagePool::take(size_t count) {
 void PagePool::give_back(std::span<std::byte* const> pages) noexcept {
   if (pages.empty()) return;
   const auto holder = [&](const std::byte* page) {  // the last segment that begins at or below the page
-    const auto after = std::upper_bound(segments_.begin(), segments_.end(), page, [](const std::byte* p, const auto& segment) {
-      return std::less<>()(p, segment->base());
-    });
+    const auto after =
+        std::upper_bound(segments_.begin(), segments_.end(), page,
+                         [](const std::byte* p, const auto& segment) { return std::less<>()(p, segment->base()); });
     KVM_CHECK(after != segments_.begin() && (*(after - 1))->holds(page));
     return (after - 1)->get();
   };

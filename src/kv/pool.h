@@ -1,5 +1,5 @@
-// Fixed-size pages from memory mapped in segments. Freed pages go back to the operating system at once, as far as its own
-// pages allow; the lowest free page is given out first, so that the pool stays dense. Knows nothing of rows.
+// Fixed-size pages from memory mapped in segments. Freed pages go back to the operating system at once, as far as its
+// own pages allow; the lowest free page is given out first, so that the pool stays dense. Knows nothing of rows.
 #pragma once
 
 #include <cstddef>

@@ -51,7 +51,8 @@ class Model {
   size_t resident() const {
     std::set<size_t> touched;
     for (const size_t page : used_) {
-      for (size_t byte = page * page_bytes_; byte < (page + 1) * page_bytes_; ++byte) touched.insert(byte / system_page());
+      for (size_t byte = page * page_bytes_; byte < (page + 1) * page_bytes_; ++byte)
+        touched.insert(byte / system_page());
     }
     return touched.size() * system_page();
   }

@@ -39,7 +39,7 @@ using File = std::unique_ptr<FILE, int (*)(FILE*)>;
 class NewFile {
  public:
   explicit NewFile(const std::string& path) : path_(path), temporary_(path + ".XXXXXX") {
-    struct stat there {};
+    struct stat there{};
     if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode)) fail("it is there and is not a file");
     const int descriptor = mkostemp(temporary_.data(), O_CLOEXEC);
     if (descriptor < 0) fail(reason());
@@ -104,12 +104,14 @@ class OldFile {
  public:
   explicit OldFile(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "rbe"), &std::fclose) {
     if (!file_) fail(reason());
-    struct stat info {};
+    struct stat info{};
     if (fstat(fileno(file_.get()), &info) != 0 || !S_ISREG(info.st_mode)) fail("it is not a file");
     bytes_ = static_cast<uint64_t>(info.st_size);
   }
 
-  [[noreturn]] void fail(const std::string& why) const { throw Error(cat("cannot read snapshot '", path_, "': ", why)); }
+  [[noreturn]] void fail(const std::string& why) const {
+    throw Error(cat("cannot read snapshot '", path_, "': ", why));
+  }
   uint64_t bytes() const { return bytes_; }
   void read(void* data, size_t bytes) {
     if (std::fread(data, 1, bytes, file_.get()) != bytes) fail("it ends too early");
@@ -130,7 +132,8 @@ class OldFile {
     }
     uint64_t expected = 0;
     read(&expected, sizeof expected);
-    if (hasher.digest64() != expected) fail("it is damaged (its checksum does not match); make it again with kvmerger compress");
+    if (hasher.digest64() != expected)
+      fail("it is damaged (its checksum does not match); make it again with kvmerger compress");
     std::fseek(file_.get(), before, SEEK_SET);
   }
 
@@ -166,7 +169,8 @@ Header parse_header(const OldFile& file, const std::string& text) {
   header.shape.head_dim = static_cast<uint32_t>(shape.at("head_dim").integer());
   header.shape.key_type = row_type(file, shape.at("key_type").integer());
   header.shape.value_type = row_type(file, shape.at("value_type").integer());
-  for (uint32_t stat = 0; stat < kStats; ++stat) header.shape.stats[stat] = shape.at("stats").array().at(stat).boolean();
+  for (uint32_t stat = 0; stat < kStats; ++stat)
+    header.shape.stats[stat] = shape.at("stats").array().at(stat).boolean();
   return header;
 }
 

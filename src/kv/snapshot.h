@@ -27,8 +27,8 @@ struct Snapshot {
 
 // Header only, checksum of the header verified: cheap.
 SnapshotInfo read_snapshot_info(const std::string& path);
-// Throws Error saying which: not there, not a snapshot, another version, damaged (checksum), cut short, of another model
-// (both names). expected_fingerprint empty: any model.
+// Throws Error saying which: not there, not a snapshot, another version, damaged (checksum), cut short, of another
+// model (both names). expected_fingerprint empty: any model.
 Snapshot read_snapshot(const std::string& path, const std::string& expected_fingerprint);
 
 }  // namespace kvmerger::kv

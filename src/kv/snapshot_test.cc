@@ -59,7 +59,8 @@ Store test_store(const StoreShape& shape, uint64_t seed = 1) {
 }
 
 StoreShape test_shape(RowType key = RowType::kF16, RowType value = RowType::kF16, bool stats = false) {
-  return {.layers = 2, .heads = 2, .head_dim = 12, .key_type = key, .value_type = value, .stats = {stats, false, stats}};
+  return {
+      .layers = 2, .heads = 2, .head_dim = 12, .key_type = key, .value_type = value, .stats = {stats, false, stats}};
 }
 
 std::string read_bytes(const std::string& path) {

@@ -140,7 +140,8 @@ void Store::truncate(int32_t end) {
       impl_->layout.bias(page)[last % kPageRows] = 0.0F;
       --head.rows;
     }
-    if (head.rows > 0) head.table[(head.rows - 1) / kPageRows] = impl_->layout.view(head.pages[(head.rows - 1) / kPageRows]);
+    if (head.rows > 0)
+      head.table[(head.rows - 1) / kPageRows] = impl_->layout.view(head.pages[(head.rows - 1) / kPageRows]);
     impl_->cut_pages(head, pages_for(head.rows));
   }
 }

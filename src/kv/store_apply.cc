@@ -123,7 +123,8 @@ Store::LayerData Store::view(uint32_t layer) const {
     view.key = {data.floats.emplace_back(std::move(floats.key)).data(), head.rows, layout.head_dim};
     view.value = {data.floats.emplace_back(std::move(floats.value)).data(), head.rows, layout.head_dim};
     const auto at = [&](auto* (PageLayout::*part)(std::byte*) const) {
-      return [&layout, &head, part](uint32_t row) { return (layout.*part)(head.pages[row / kPageRows])[row % kPageRows]; };
+      return
+          [&layout, &head, part](uint32_t row) { return (layout.*part)(head.pages[row / kPageRows])[row % kPageRows]; };
     };
     view.pos = gather(data.ints, head.rows, at(&PageLayout::pos));
     view.mass = gather(data.floats, head.rows, at(&PageLayout::mass));

@@ -27,8 +27,8 @@ struct Store::Impl {
   const StoreShape shape;
   const PageLayout layout;
   PagePool pool;
-  std::vector<Head> heads;   // [layers * shape.heads]
-  int32_t applied_end = 0;   // positions below were there at the last apply that changed something
+  std::vector<Head> heads;  // [layers * shape.heads]
+  int32_t applied_end = 0;  // positions below were there at the last apply that changed something
 };
 
 // Pages that go back to the pool unless they have found an owner.

@@ -44,7 +44,8 @@ void Store::load(const std::function<void(void*, size_t)>& source) {
       const size_t first = head.pages.size();
       head.pages.insert(head.pages.end(), pages.begin(), pages.end());
       for (std::byte* page : pages) source(page, impl_->layout.bytes);
-      for (size_t page = first; page < head.pages.size(); ++page) head.table.push_back(impl_->layout.view(head.pages[page]));
+      for (size_t page = first; page < head.pages.size(); ++page)
+        head.table.push_back(impl_->layout.view(head.pages[page]));
     }
     head.rows = rows;
     for (uint32_t row = 1; row < rows; ++row) {

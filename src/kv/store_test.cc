@@ -218,7 +218,8 @@ TEST_CASE("store: two threads append to different heads") {
   const auto fill = [](Store& store, uint32_t head) {
     Rng rng(head);
     for (uint32_t layer = 0; layer < 3; ++layer) {
-      for (uint32_t row = 0; row < kRows; row += 3) append_random(store, rng, layer, head, 3, static_cast<int32_t>(row));
+      for (uint32_t row = 0; row < kRows; row += 3)
+        append_random(store, rng, layer, head, 3, static_cast<int32_t>(row));
     }
   };
   std::thread other([&] { fill(together, 1); });

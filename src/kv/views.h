@@ -16,11 +16,12 @@ struct Rows {
 };
 
 struct HeadView {
-  Rows key, value;                  // [n, head_dim], keys after RoPE
-  std::span<const int32_t> pos;     // [n] strictly increasing
-  std::span<const float> mass;      // [n] tokens merged into the row; 1 if untouched
-  std::span<const float> bias;      // [n] additive logit bias; 0 if untouched
-  // Attention received from the queries of the prompt, summed over the query heads of the group; empty unless asked for.
+  Rows key, value;               // [n, head_dim], keys after RoPE
+  std::span<const int32_t> pos;  // [n] strictly increasing
+  std::span<const float> mass;   // [n] tokens merged into the row; 1 if untouched
+  std::span<const float> bias;   // [n] additive logit bias; 0 if untouched
+  // Attention received from the queries of the prompt, summed over the query heads of the group; empty unless asked
+  // for.
   std::span<const float> attn_sum;  // [n] over all queries
   std::span<const float> attn_win;  // [n] over the last Needs::window queries
   std::span<const float> attn_max;  // [n] the largest single probability
