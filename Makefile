@@ -33,6 +33,7 @@ check:
 	@tools/format --check
 	@tools/check_includes.py
 	@tools/check_sizes.py
+	@tools/check_test_names.py
 
 demo: build
 	@tools/demo

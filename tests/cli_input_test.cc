@@ -247,7 +247,7 @@ TEST_CASE("snapshots that are missing, damaged or of another model") {
   expect(1, {"context"}, kvmerger({"ask", snapshot, "-p", "What?", "-c", "100"}));
 }
 
-TEST_CASE("Ctrl-C while reading stops within a batch; the report says so") {
+TEST_CASE("Ctrl-C while reading stops within a batch, the report says so") {
   const TemporaryFolder folder;
   const std::string document = folder.file("document.txt", story(60'000)), path = folder.path("report.json");
   Program program(command_line({"run", "-f", document, "-c", "1000000", "--report", path}));
@@ -266,7 +266,7 @@ TEST_CASE("Ctrl-C while reading stops within a batch; the report says so") {
   CHECK(report.at("generated_tokens").integer() == 0);
 }
 
-TEST_CASE("Ctrl-C while answering keeps what was said; no snapshot is left by an interrupted compress") {
+TEST_CASE("Ctrl-C while answering keeps what was said, no snapshot is left by an interrupted compress") {
   const TemporaryFolder folder;
   const std::string path = folder.path("report.json");
   const std::vector<std::string> endless{"run", "-p", "Hello", "--ignore-eos", "-c", "1000000", "--report", path};

@@ -152,7 +152,7 @@ TEST_CASE("a budget is met to the row, and reported") {
   }
 }
 
-TEST_CASE("the policy with a budget is kvmerger; what fits the budget is untouched and answers as the full cache") {
+TEST_CASE("the policy with a budget is kvmerger, what fits the budget is untouched and answers as the full cache") {
   const TemporaryFolder folder;
   const std::string document = folder.file("document.txt", kText);
   const std::string full = greedy({"run", "-f", document, "-p", "What?"});

@@ -63,7 +63,7 @@ TEST_CASE("uniform: written out") {
   CHECK(rows({5, 5, 5}, 1) == Rows{1, 1, 1});
 }
 
-TEST_CASE("layers left whole keep all; the others share the rest") {
+TEST_CASE("layers left whole keep all, the others share the rest") {
   const Rows have(12, 100);  // 4 layers x 3 heads
   const Result result = make("uniform")->rows(request(4, 3, have, 700, {1, 0, 0, 1}));
   CHECK(result.rows == Rows{100, 100, 100, 17, 17, 17, 17, 16, 16, 100, 100, 100});
@@ -71,7 +71,7 @@ TEST_CASE("layers left whole keep all; the others share the rest") {
   CHECK(result.note == "");
 }
 
-TEST_CASE("layers are not left whole when the others had fewer than 8 rows a head; the note names them") {
+TEST_CASE("layers are not left whole when the others had fewer than 8 rows a head, the note names them") {
   const Rows have(12, 100);
   const auto uniform = make("uniform");
   const std::vector<uint8_t> whole{1, 0, 0, 1};
@@ -82,7 +82,7 @@ TEST_CASE("layers are not left whole when the others had fewer than 8 rows a hea
   CHECK(uniform->rows(request(4, 3, have, 300, whole)).rows == Rows(12, 25));
 }
 
-TEST_CASE("whole layers: heads with fewer than 8 rows do not ask for 8; everything fits at the full total") {
+TEST_CASE("whole layers: heads with fewer than 8 rows do not ask for 8, everything fits at the full total") {
   const auto uniform = make("uniform");
   const Rows have{50, 3, 3, 40};
   CHECK(uniform->rows(request(4, 1, have, 96, {1, 0, 0, 1})).note == "");
@@ -95,7 +95,7 @@ TEST_CASE("whole layers: heads with fewer than 8 rows do not ask for 8; everythi
 }
 
 TEST_CASE(
-    "every budget of the table: the total is met exactly, within 1 .. have; whole layers keep all or it is said") {
+    "every budget of the table: the total is met exactly, within 1 .. have, whole layers keep all or it is said") {
   for (const Entry& entry : all()) {
     CAPTURE(entry.name);
     const auto budget = make(entry.name);

@@ -43,7 +43,7 @@ TEST_CASE("text comes back as it went") {
   CHECK(parse_json("\"\\u00fc\"").text() == "\xC3\xBC");
 }
 
-TEST_CASE("whole numbers keep 63 bits; larger ones become reals instead of negative") {
+TEST_CASE("whole numbers keep 63 bits, larger ones become reals instead of negative") {
   CHECK(parse_json("9223372036854775807").integer() == INT64_MAX);
   CHECK(parse_json("18446744073709551615").number() == doctest::Approx(1.8446744073709552e19));
   CHECK(Json(UINT64_MAX).number() == doctest::Approx(1.8446744073709552e19));

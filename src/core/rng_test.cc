@@ -15,7 +15,7 @@ TEST_CASE("the published SplitMix64 sequence of seed 1234567") {
   }
 }
 
-TEST_CASE("uniform: 53 bits of the next number, in [0, 1)") {
+TEST_CASE("uniform: 53 bits of the next number, from 0 to 1") {
   Rng rng(1234567);
   CHECK(rng.uniform() == static_cast<double>(6457827717110365317ULL >> 11) / 9007199254740992.0);
   double sum = 0, square = 0;

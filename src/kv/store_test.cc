@@ -157,7 +157,7 @@ TEST_CASE("store: statistics add up, take the larger, and are cleared") {
   CHECK(data.view.heads[1].attn_sum[22] == 0.0F);
 }
 
-TEST_CASE("store: used bytes are pages of rows and of reserved room; shrink gives the room back") {
+TEST_CASE("store: used bytes are pages of rows and of reserved room, shrink gives the room back") {
   Store store(kShape);
   const size_t page = page_bytes(kShape);
   CHECK(store.bytes().used == 0);
@@ -301,7 +301,7 @@ TEST_CASE("store: an apply that changes nothing does not stop truncate") {
   CHECK(store.total_rows() == 60);
 }
 
-TEST_CASE("store: moving hands over rows; what was moved from can be assigned to") {
+TEST_CASE("store: moving hands over rows, what was moved from can be assigned to") {
   Store store = ragged_store(kShape, 13);
   const std::vector<std::byte> bytes = saved(store);
   const std::byte* key = store.head(1, 1).pages[0].key;

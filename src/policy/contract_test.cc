@@ -167,7 +167,7 @@ TEST_CASE("every policy on extreme keys, attention and biases") {
   }
 }
 
-TEST_CASE("ragged heads; permuted heads give permuted plans") {
+TEST_CASE("ragged heads, permuted heads give permuted plans") {
   Rng rng(7);
   std::vector<TestHead> heads;
   std::vector<uint32_t> limits;

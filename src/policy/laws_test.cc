@@ -80,7 +80,7 @@ TEST_CASE("law 9: eviction is one source, weight 1, the old bias") {
   }
 }
 
-TEST_CASE("laws 11 and 14: sets are disjoint runs of unprotected rows; weights add to 1 and to the count") {
+TEST_CASE("laws 11 and 14: sets are disjoint runs of unprotected rows, weights add to 1 and to the count") {
   for (uint64_t seed = 0; seed < 40; ++seed) {
     Rng rng(seed);
     const uint32_t n = 100, recent = 10, budget = 40;
@@ -204,7 +204,7 @@ TEST_CASE("law 17: a common rotation of the keys and a shift of all positions ch
   }
 }
 
-TEST_CASE("law 19: scaling single keys keeps the links; a common scale keeps the weights of a relative sigma") {
+TEST_CASE("law 19: scaling single keys keeps the links, a common scale keeps the weights of a relative sigma") {
   Rng rng(19);
   const TestHead head = random_head(120, kDim, rng);
   TestHead uneven = head, larger = head;
