@@ -54,6 +54,7 @@ class NewFile {
   NewFile& operator=(const NewFile&) = delete;
 
   void write(const void* data, size_t bytes) {
+    if (bytes == 0) return;  // then data may be null
     if (std::fwrite(data, 1, bytes, file_.get()) != bytes) fail(reason());
     hasher_.add(data, bytes);
   }
@@ -114,6 +115,7 @@ class OldFile {
   }
   uint64_t bytes() const { return bytes_; }
   void read(void* data, size_t bytes) {
+    if (bytes == 0) return;  // then data may be null
     if (std::fread(data, 1, bytes, file_.get()) != bytes) fail("it ends too early");
   }
 
