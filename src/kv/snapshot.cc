@@ -151,14 +151,21 @@ struct Header {
   StoreShape shape;
 };
 
-RowType row_type(const OldFile& file, int64_t number) {
+RowType row_type(int64_t number) {
   if (number != static_cast<int64_t>(RowType::kF32) && number != static_cast<int64_t>(RowType::kF16)) {
-    file.fail(cat("its cache type ", number, " is not known"));
+    throw Error(cat("cache type ", number, " is not known"));
   }
   return static_cast<RowType>(number);
 }
 
-Header parse_header(const OldFile& file, const std::string& text) {
+uint32_t count_of(const Json& shape, const char* key) {
+  const int64_t number = shape.at(key).integer();
+  if (number < 0 || number > UINT32_MAX) throw Error(cat(key, " cannot be ", number));
+  return static_cast<uint32_t>(number);
+}
+
+// Throws Error when the text is not a header of a file with so many bytes.
+Header parse_header(const std::string& text, uint64_t file_bytes) {
   const Json json = parse_json(text);
   const Json& shape = json.at("shape");
   Header header;
@@ -166,13 +173,15 @@ Header parse_header(const OldFile& file, const std::string& text) {
   header.info.model_name = json.at("model_name").text();
   header.info.about = json.at("about").text();
   header.tokens = static_cast<uint64_t>(json.at("tokens").integer());
-  header.shape.layers = static_cast<uint32_t>(shape.at("layers").integer());
-  header.shape.heads = static_cast<uint32_t>(shape.at("heads").integer());
-  header.shape.head_dim = static_cast<uint32_t>(shape.at("head_dim").integer());
-  header.shape.key_type = row_type(file, shape.at("key_type").integer());
-  header.shape.value_type = row_type(file, shape.at("value_type").integer());
-  for (uint32_t stat = 0; stat < kStats; ++stat)
-    header.shape.stats[stat] = shape.at("stats").array().at(stat).boolean();
+  if (header.tokens > file_bytes / sizeof(int32_t)) throw Error("the file has no room for its tokens");
+  header.shape.layers = count_of(shape, "layers");
+  header.shape.heads = count_of(shape, "heads");
+  header.shape.head_dim = count_of(shape, "head_dim");
+  header.shape.key_type = row_type(shape.at("key_type").integer());
+  header.shape.value_type = row_type(shape.at("value_type").integer());
+  const Json::Array& stats = shape.at("stats").array();
+  if (stats.size() != kStats) throw Error(cat(stats.size(), " statistics instead of ", kStats));
+  for (uint32_t stat = 0; stat < kStats; ++stat) header.shape.stats[stat] = stats[stat].boolean();
   return header;
 }
 
@@ -199,7 +208,11 @@ Header read_header(OldFile& file) {
   if (hasher.digest64() != preamble.header_hash) {
     file.fail("it is damaged (its header's checksum does not match); make it again with kvmerger compress");
   }
-  return parse_header(file, text);
+  try {
+    return parse_header(text, file.bytes());
+  } catch (const Error& error) {
+    file.fail(cat("its header is not valid: ", error.what()));
+  }
 }
 
 }  // namespace
@@ -242,9 +255,13 @@ Snapshot read_snapshot(const std::string& path, const std::string& expected_fing
   file.check_hash();
   header.info.tokens.resize(header.tokens);
   file.read(header.info.tokens.data(), header.tokens * sizeof(int32_t));
-  Snapshot snapshot{std::move(header.info), Store(header.shape)};
-  snapshot.store.load([&](void* data, size_t bytes) { file.read(data, bytes); });
-  return snapshot;
+  try {
+    Snapshot snapshot{std::move(header.info), Store(header.shape)};
+    snapshot.store.load([&](void* data, size_t bytes) { file.read(data, bytes); });
+    return snapshot;
+  } catch (const Error& error) {  // of the store, which knows no file
+    file.fail(error.what());
+  }
 }
 
 }  // namespace kvmerger::kv

@@ -112,6 +112,29 @@ class FileSizeLimit {
   void (*handler_)(int);
 };
 
+uint64_t hash_of(const std::string& bytes) {
+  Hasher hasher;
+  hasher.add(bytes.data(), bytes.size());
+  return hasher.digest64();
+}
+
+// The same file with a part of its header replaced and all sizes and hashes right.
+std::string with_header(const std::string& bytes, const std::string& from, const std::string& to) {
+  uint32_t size = 0;
+  std::memcpy(&size, &bytes[12], sizeof size);
+  std::string header = bytes.substr(32, size);
+  REQUIRE(header.find(from) != std::string::npos);
+  header.replace(header.find(from), from.size(), to);
+  std::string body = header + bytes.substr(32 + size, bytes.size() - 40 - size);
+  const uint64_t hash = hash_of(body), header_hash = hash_of(header), file_bytes = 32 + body.size() + 8;
+  std::string preamble = bytes.substr(0, 32);
+  size = static_cast<uint32_t>(header.size());
+  std::memcpy(&preamble[12], &size, 4);
+  std::memcpy(&preamble[16], &file_bytes, 8);
+  std::memcpy(&preamble[24], &header_hash, 8);
+  return preamble + body + std::string(reinterpret_cast<const char*>(&hash), 8);
+}
+
 // A written snapshot and its bytes.
 struct Written {
   explicit Written(const StoreShape& shape = test_shape()) : store(test_store(shape)) {
@@ -181,13 +204,8 @@ TEST_CASE("snapshot: the bytes are those of docs/file-format.md") {
   CHECK(number(8, uint32_t{}) == 1);
   const size_t header = number(12, uint32_t{});
   CHECK(number(16, uint64_t{}) == written.bytes.size());
-  const auto hash_of = [&](size_t begin, size_t size) {
-    Hasher hasher;
-    hasher.add(&written.bytes[begin], size);
-    return hasher.digest64();
-  };
-  CHECK(number(24, uint64_t{}) == hash_of(32, header));
-  CHECK(number(written.bytes.size() - 8, uint64_t{}) == hash_of(32, written.bytes.size() - 40));
+  CHECK(number(24, uint64_t{}) == hash_of(written.bytes.substr(32, header)));
+  CHECK(number(written.bytes.size() - 8, uint64_t{}) == hash_of(written.bytes.substr(32, written.bytes.size() - 40)));
   CHECK(written.bytes[32] == '{');
   CHECK(written.bytes[32 + header - 1] == '}');
   size_t at = 32 + header;
@@ -273,6 +291,30 @@ TEST_CASE("snapshot: other files, other versions, other models") {
   check_contains(message, test_info().model_name);
   check_contains(message, test_info().model_fingerprint);
   check_contains(message, "ffffffff");
+}
+
+TEST_CASE("snapshot: headers that make no sense, with hashes that fit them") {
+  const Written written;
+  const std::string path = written.folder / "forged.kvm";
+  const auto forged_error = [&](const std::string& from, const std::string& to) {
+    write_bytes(path, with_header(written.bytes, from, to));
+    const std::string message = read_error(path);
+    check_contains(message, "cannot read snapshot '" + path);
+    return message;
+  };
+  write_bytes(path, with_header(written.bytes, "\"tokens\":6", "\"new\":[],\"tokens\":6"));
+  CHECK(read_error(path) == "");  // unknown keys are for later programs
+  check_contains(forged_error("\"tokens\":6", "\"tokens\":-6"), "tokens");
+  check_contains(forged_error("\"tokens\":6", "\"tokens\":999999999999"), "tokens");
+  check_contains(forged_error("\"tokens\":6", "\"tokens\":\"6\""), "header");
+  check_contains(forged_error("\"tokens\":6", "\"tokens\":6 6"), "header");
+  check_contains(forged_error("\"tokens\":", "\"token\":"), "tokens");
+  check_contains(forged_error("\"key_type\":1", "\"key_type\":7"), "cache type 7");
+  check_contains(forged_error("[false,false,false]", "[false]"), "1 statistics instead of 3");
+  check_contains(forged_error("\"layers\":2", "\"layers\":-2"), "layers cannot be -2");
+  check_contains(forged_error("\"head_dim\":12", "\"head_dim\":0"), "cannot be");
+  check_contains(forged_error("\"heads\":2", "\"heads\":1000"), "");  // the file ends before they do
+  check_contains(forged_error("\"tokens\":6", "\"tokens\":3"), "");
 }
 
 TEST_CASE("snapshot: nothing there, or a folder") {

@@ -332,6 +332,12 @@ TEST_CASE("store: load gives what save took, into reserved room too") {
       CHECK(at == bytes.size());
       CHECK(saved(loaded) == bytes);
       CHECK(loaded.bytes().used == bytes_of_rows(loaded));
+      for (uint32_t page = 0; page < (store.rows(2, 1) + 15) / 16;
+           ++page) {  // as kernels see it: every page has biases
+        const float *bias = store.head(2, 1).pages[page].bias, *same = loaded.head(2, 1).pages[page].bias;
+        REQUIRE(same != nullptr);
+        CHECK(std::equal(bias, bias + 16, same));
+      }
       CHECK_THROWS_AS(loaded.truncate(1000), Error);  // the end of the last apply came along
     }
   }
