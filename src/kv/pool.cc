@@ -38,10 +38,16 @@ size_t machine_memory() {
   return SIZE_MAX;
 }
 
+// What the control group leaves. Cached files that are not in use give way, so they do not count.
 size_t group_memory() {
   const size_t most = read_number("/sys/fs/cgroup/memory.max", SIZE_MAX);
+  if (most == SIZE_MAX) return SIZE_MAX;
+  std::ifstream file("/sys/fs/cgroup/memory.stat");
+  std::string key;
+  size_t value = 0, idle = 0;
+  while (file >> key >> value) idle = key == "inactive_file" ? value : idle;
   const size_t now = read_number("/sys/fs/cgroup/memory.current", 0);
-  return most == SIZE_MAX ? SIZE_MAX : most - std::min(most, now);
+  return most - std::min(most, now - std::min(now, idle));
 }
 
 }  // namespace
