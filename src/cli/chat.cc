@@ -45,6 +45,7 @@ class Conversation {
     const int code = answer(session_, *loaded_.tokenizer, generation_, transcript_, record_);
     const std::vector<engine::Token>& said = record_.generation.tokens;
     transcript_.insert(transcript_.end(), said.begin(), said.end());
+    if (record_.generation.finish_reason == "context") log_warn("the context is full; a new chat is needed to go on");
     note_session(record_, session_);
     turns_.push_back(turn_json(text));
     return interrupted() ? 0 : code;
@@ -122,7 +123,7 @@ int converse(Conversation& conversation) {
     if (line.empty()) continue;
     if (const int code = conversation.turn(given_text(line, false, "stdin")); code != 0) return code;
     log_info(conversation.gauge());
-    if (interrupted()) forget_interrupt();  // Ctrl-C ends an answer; at the prompt it ends the chat
+    if (interrupted() && !forget_ctrl_c()) break;  // Ctrl-C ends an answer; at the prompt it ends the chat
   }
   return interrupted() ? interrupted_code() : 0;
 }

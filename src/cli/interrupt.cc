@@ -26,9 +26,11 @@ void catch_interrupts() {
 bool interrupted() noexcept { return g_signal != 0; }
 int interrupted_code() noexcept { return 128 + g_signal; }
 
-void forget_interrupt() {
+bool forget_ctrl_c() {
+  if (g_signal != SIGINT) return false;
   g_signal = 0;
   catch_interrupts();
+  return true;
 }
 
 }  // namespace kvmerger::cli

@@ -6,6 +6,6 @@ namespace kvmerger::cli {
 void catch_interrupts();  // SIGINT and SIGTERM; also ignores SIGPIPE (writes to stdout are checked instead)
 bool interrupted() noexcept;
 int interrupted_code() noexcept;  // exit code of a program ended so: 128 + the signal's number
-void forget_interrupt();          // forgets the first signal, so that the next one counts as first again
+bool forget_ctrl_c();  // after SIGINT: forgets it, so that the next signal counts as first again; false after SIGTERM
 
 }  // namespace kvmerger::cli

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "core/error.h"
 #include "model/gguf_file.h"
 
 namespace kvmerger::model {
 namespace {
+
+constexpr uint32_t kMost = INT32_MAX;  // of a size: positions and ggml's parameters are int32
 
 const Arch& find_arch(const GgufFile& file) {
   const std::string name = file.text("general.architecture");
@@ -45,9 +48,12 @@ Rope read_rope(const GgufFile& file, const std::string& arch, const DecoderConfi
     rope.attn_factor = yarn_attention_factor(rope.scale);
   }
   rope.attn_factor *= file.real_or(key("scaling.attn_factor"), 1.0F);
-  if (rope.dims == 0 || rope.dims > config.head_dim || rope.dims % 2 != 0 || !(rope.base > 0.0F)) {
+  const bool numbers = rope.base > 0.0F && std::isfinite(rope.base) && rope.scale > 0.0F && std::isfinite(rope.scale) &&
+                       std::isfinite(rope.attn_factor) && rope.original_context <= kMost;
+  if (rope.dims == 0 || rope.dims > config.head_dim || rope.dims % 2 != 0 || !numbers) {
     throw Error(cat("model '", file.path(), "': rope over ", rope.dims, " of ", config.head_dim,
-                    " dimensions with base ", rope.base, " cannot be"));
+                    " dimensions with base ", rope.base, ", scale ", rope.scale, ", attention factor ",
+                    rope.attn_factor, " and original context ", rope.original_context, " cannot be"));
   }
   return rope;
 }
@@ -58,10 +64,15 @@ uint32_t per_layer(const GgufFile& file, const std::string& key, uint32_t fallba
 }
 
 void check(const GgufFile& file, const DecoderConfig& config) {
-  const bool counts = config.layers > 0 && config.embedding > 0 && config.feed_forward > 0 && config.heads > 0 &&
-                      config.kv_heads > 0 && config.vocabulary > 0 && config.context > 0 && config.head_dim > 0;
-  if (!counts || config.layers > 4096)
-    throw Error(cat("model '", file.path(), "': a size in its metadata is 0 or absurd"));
+  for (const uint32_t size : {config.layers, config.embedding, config.feed_forward, config.heads, config.kv_heads,
+                              config.vocabulary, config.context, config.head_dim}) {
+    if (size == 0 || size > kMost || config.layers > 4096) {
+      throw Error(cat("model '", file.path(), "': a size in its metadata is 0 or absurd"));
+    }
+  }
+  if (!(config.rms_eps >= 0.0F && config.rms_eps < 1.0F)) {
+    throw Error(cat("model '", file.path(), "': an epsilon of ", config.rms_eps, " for its norms cannot be"));
+  }
   if (config.heads % config.kv_heads != 0) {
     throw Error(
         cat("model '", file.path(), "': ", config.heads, " query heads cannot share ", config.kv_heads, " KV heads"));

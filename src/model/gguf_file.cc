@@ -26,11 +26,11 @@ void talk(ggml_log_level, const char* text, void*) {
   if (!line.empty()) log_debug(cat("ggml: ", line));
 }
 
-// ggml prints what it finds wrong; keep the last line for our own message.
-class LastGgmlError {
+// ggml prints what it finds wrong; keep the first line, which names the cause, for our own message.
+class FirstGgmlError {
  public:
-  LastGgmlError() { ggml_log_set(&record, &text_); }
-  ~LastGgmlError() { ggml_log_set(&talk, nullptr); }
+  FirstGgmlError() { ggml_log_set(&record, &text_); }
+  ~FirstGgmlError() { ggml_log_set(&talk, nullptr); }
   std::string text() const {
     std::string line = text_;
     while (!line.empty() && line.back() == '\n') line.pop_back();
@@ -39,7 +39,8 @@ class LastGgmlError {
 
  private:
   static void record(ggml_log_level level, const char* text, void* data) {
-    if (level == GGML_LOG_LEVEL_ERROR) *static_cast<std::string*>(data) = text;
+    auto& first = *static_cast<std::string*>(data);
+    if (level == GGML_LOG_LEVEL_ERROR && first.empty()) first = text;
   }
   std::string text_;
 };
@@ -68,7 +69,7 @@ void check_magic(const std::string& path) {
 
 GgufFile::GgufFile(const std::string& path) : path_(path), size_(file_size(path)) {
   check_magic(path);
-  const LastGgmlError ggml_error;
+  const FirstGgmlError ggml_error;
   gguf_ = gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = &context_});
   if (!gguf_) throw Error(cat("model '", path, "' is damaged or cut short: ", ggml_error.text()));
   try {
@@ -99,6 +100,10 @@ void GgufFile::map() {
 
 void GgufFile::place_tensors() {
   const uint64_t data = gguf_get_data_offset(gguf_);
+  if (gguf_get_alignment(gguf_) % 8 != 0) {  // the format's rule, which ggml's reader does not enforce
+    throw Error(cat("model '", path_, "' is damaged: its tensors are aligned to ", gguf_get_alignment(gguf_),
+                    " bytes, not to a multiple of 8"));
+  }
   for (int64_t id = 0; id < gguf_get_n_tensors(gguf_); ++id) {
     const char* name = gguf_get_tensor_name(gguf_, id);
     const uint64_t begin = data + gguf_get_tensor_offset(gguf_, id);
@@ -107,7 +112,9 @@ void GgufFile::place_tensors() {
       throw Error(cat("model '", path_, "' is cut short: tensor '", name, "' ends at byte ", begin + bytes,
                       " but the file has ", size_, "; download it again"));
     }
-    ggml_get_tensor(context_, name)->data = static_cast<char*>(mapped_) + begin;
+    ggml_tensor* tensor = ggml_get_tensor(context_, name);
+    if (tensor->data) throw Error(cat("model '", path_, "' is damaged: two tensors are called '", name, "'"));
+    tensor->data = static_cast<char*>(mapped_) + begin;
   }
 }
 

@@ -18,30 +18,21 @@ namespace {
 
 using Shape = std::array<int64_t, 2>;  // [in, out]; a vector has out 1
 
+// ggml adds and scales by vectors of f32 only, and has no products for some of the types a file may name.
+bool can_be_vector(ggml_type type) { return type == GGML_TYPE_F32; }
+bool can_be_matrix(ggml_type type) { return ggml_get_type_traits_cpu(type)->vec_dot != nullptr; }
+
 std::string shape_text(const Shape& shape) { return cat("[", shape[0], ", ", shape[1], "]"); }
 
-// Hands out the file's tensors by name, checking shapes, and remembers which were asked for.
+// Hands out the file's tensors by name, checking shapes and types, and remembers which were asked for.
 class Finder {
  public:
   explicit Finder(const GgufFile& file) : file_(file) {}
 
-  ggml_tensor* optional(const std::string& name, Shape shape) {
-    ggml_tensor* tensor = file_.tensor(name);
-    if (!tensor) return nullptr;
-    const Shape found{tensor->ne[0], tensor->ne[1]};
-    if (found != shape || tensor->ne[2] != 1 || tensor->ne[3] != 1) {
-      throw Error(cat("model '", file_.path(), "': tensor '", name, "' has shape ", shape_text(found), ", expected ",
-                      shape_text(shape)));
-    }
-    used_.insert(name);
-    return tensor;
-  }
-
-  ggml_tensor* need(const std::string& name, Shape shape) {
-    ggml_tensor* tensor = optional(name, shape);
-    if (!tensor) throw Error(cat("model '", file_.path(), "' lacks the tensor '", name, "'"));
-    return tensor;
-  }
+  ggml_tensor* vector_or_null(const std::string& name, int64_t size) { return find(name, {size, 1}, can_be_vector); }
+  ggml_tensor* matrix_or_null(const std::string& name, Shape shape) { return find(name, shape, can_be_matrix); }
+  ggml_tensor* vector(const std::string& name, int64_t size) { return need(name, vector_or_null(name, size)); }
+  ggml_tensor* matrix(const std::string& name, Shape shape) { return need(name, matrix_or_null(name, shape)); }
 
   // A tensor nobody asked for means a feature we would silently leave out.
   void check_all_used() const {
@@ -53,13 +44,34 @@ class Finder {
   }
 
  private:
+  ggml_tensor* find(const std::string& name, Shape shape, bool (*can_be)(ggml_type)) {
+    ggml_tensor* tensor = file_.tensor(name);
+    if (!tensor) return nullptr;
+    const Shape found{tensor->ne[0], tensor->ne[1]};
+    if (found != shape || tensor->ne[2] != 1 || tensor->ne[3] != 1) {
+      throw Error(cat("model '", file_.path(), "': tensor '", name, "' has shape ", shape_text(found), ", expected ",
+                      shape_text(shape)));
+    }
+    if (!can_be(tensor->type)) {
+      throw Error(cat("model '", file_.path(), "': tensor '", name, "' has the type ", ggml_type_name(tensor->type),
+                      ", which cannot be computed with"));
+    }
+    used_.insert(name);
+    return tensor;
+  }
+
+  ggml_tensor* need(const std::string& name, ggml_tensor* tensor) const {
+    if (!tensor) throw Error(cat("model '", file_.path(), "' lacks the tensor '", name, "'"));
+    return tensor;
+  }
+
   const GgufFile& file_;
   std::set<std::string> used_;
 };
 
 void find_projection(Finder& find, const std::string& name, Shape shape, ggml_tensor*& weight, ggml_tensor*& bias) {
-  weight = find.need(name + ".weight", shape);
-  bias = find.optional(name + ".bias", {shape[1], 1});
+  weight = find.matrix(name + ".weight", shape);
+  bias = find.vector_or_null(name + ".bias", shape[1]);
 }
 
 LayerWeights find_layer(Finder& find, const DecoderConfig& config, uint32_t layer) {
@@ -67,8 +79,8 @@ LayerWeights find_layer(Finder& find, const DecoderConfig& config, uint32_t laye
   const int64_t q = int64_t{config.heads} * config.head_dim, kv = int64_t{config.kv_heads} * config.head_dim;
   const std::string block = cat("blk.", layer, ".");
   LayerWeights w;
-  w.attn_norm = find.need(block + "attn_norm.weight", {embedding, 1});
-  w.ffn_norm = find.need(block + "ffn_norm.weight", {embedding, 1});
+  w.attn_norm = find.vector(block + "attn_norm.weight", embedding);
+  w.ffn_norm = find.vector(block + "ffn_norm.weight", embedding);
   find_projection(find, block + "attn_q", {embedding, q}, w.q, w.q_bias);
   find_projection(find, block + "attn_k", {embedding, kv}, w.k, w.k_bias);
   find_projection(find, block + "attn_v", {embedding, kv}, w.v, w.v_bias);
@@ -77,8 +89,8 @@ LayerWeights find_layer(Finder& find, const DecoderConfig& config, uint32_t laye
   find_projection(find, block + "ffn_up", {embedding, hidden}, w.up, w.up_bias);
   find_projection(find, block + "ffn_down", {hidden, embedding}, w.down, w.down_bias);
   if (config.arch->qk_norm) {
-    w.q_norm = find.need(block + "attn_q_norm.weight", {config.head_dim, 1});
-    w.k_norm = find.need(block + "attn_k_norm.weight", {config.head_dim, 1});
+    w.q_norm = find.vector(block + "attn_q_norm.weight", config.head_dim);
+    w.k_norm = find.vector(block + "attn_k_norm.weight", config.head_dim);
   }
   return w;
 }
@@ -116,7 +128,7 @@ struct Weights::Placement {
     for (ggml_context* context : contexts) ggml_free(context);
   }
 
-  // A copy of the tensor in a buffer of its own. Vectors and the rare file with odd alignment need none of this.
+  // A copy of the tensor in a buffer of its own.
   ggml_tensor* copy(const ggml_tensor* tensor, ggml_backend_buffer_type_t type) {
     contexts.push_back(ggml_init({.mem_size = 2 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
     ggml_tensor* fresh = ggml_dup_tensor(contexts.back(), tensor);
@@ -134,11 +146,11 @@ Weights::Weights(const GgufFile& file, const DecoderConfig& config, bool repack)
     : placement_(std::make_unique<Placement>()) {
   Finder find(file);
   const int64_t width = config.embedding, vocabulary = config.vocabulary;
-  embedding = find.need("token_embd.weight", {width, vocabulary});
-  output_norm = find.need("output_norm.weight", {width, 1});
-  output = find.optional("output.weight", {width, vocabulary});
-  output_bias = find.optional("output.bias", {vocabulary, 1});
-  if (config.arch->rope_factors) rope_factors = find.optional("rope_freqs.weight", {config.rope.dims / 2, 1});
+  embedding = find.matrix("token_embd.weight", {width, vocabulary});
+  output_norm = find.vector("output_norm.weight", width);
+  output = find.matrix_or_null("output.weight", {width, vocabulary});
+  output_bias = find.vector_or_null("output.bias", vocabulary);
+  if (config.arch->rope_factors) rope_factors = find.vector_or_null("rope_freqs.weight", config.rope.dims / 2);
   for (uint32_t layer = 0; layer < config.layers; ++layer) layers.push_back(find_layer(find, config, layer));
   find.check_all_used();
   tied = output == nullptr;

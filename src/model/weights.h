@@ -30,7 +30,8 @@ struct LayerWeights {
 class Weights {
  public:
   // repack: let ggml lay out matrices anew where its products are faster then (costs a copy of them at load time).
-  // Throws Error naming a tensor that is missing, has another shape than expected, or is not known.
+  // Throws Error naming a tensor that is missing, has another shape than expected or a type ggml cannot multiply, or is
+  // not known.
   Weights(const GgufFile &file, const DecoderConfig &config, bool repack);
   ~Weights();
 
