@@ -1,6 +1,6 @@
 // The default model, real weights: our logits and perplexity against libllama's.
 #include <doctest/doctest.h>
-#include <llama.h>
+#include <ggml.h>
 
 #include <cmath>
 #include <cstdlib>
@@ -14,6 +14,8 @@
 #include "dequantised.h"
 #include "engine/session.h"
 #include "measures.h"
+#include "model/attention_port.h"
+#include "model/graph.h"
 #include "model/model.h"
 #include "oracle.h"
 #include "stories260k.h"
@@ -60,7 +62,54 @@ std::vector<float> our_logits(const std::string& path, const std::vector<int32_t
   return logits;
 }
 
+// The attention port on ggml's own flash attention, for one batch without a past: what libllama computes, bit for bit.
+class StockAttention final : public model::AttentionPort {
+ public:
+  ggml_tensor* mask = nullptr;  // [tokens, tokens] f16, an input
+
+  ggml_tensor* attend(ggml_context* context, uint32_t, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v) override {
+    const int64_t tokens = q->ne[2];
+    if (!mask) {
+      mask = ggml_new_tensor_2d(context, GGML_TYPE_F16, tokens, tokens);
+      ggml_set_input(mask);
+    }
+    const auto half = [&](ggml_tensor* rows) {  // [head_dim, heads, tokens] f32 -> [head_dim, tokens, heads] f16
+      return ggml_permute(context, ggml_cast(context, rows, GGML_TYPE_F16), 0, 2, 1, 3);
+    };
+    const float scale = 1.0F / std::sqrt(static_cast<float>(q->ne[0]));
+    ggml_tensor* out =
+        ggml_flash_attn_ext(context, ggml_permute(context, q, 0, 2, 1, 3), half(k), half(v), mask, scale, 0.0F, 0.0F);
+    ggml_prec_set_acc(out, GGML_PREC_F32);
+    return ggml_reshape_2d(context, out, q->ne[0] * q->ne[1], tokens);
+  }
+
+  void fill_mask() const {
+    auto* values = static_cast<ggml_fp16_t*>(mask->data);
+    for (int64_t query = 0; query < mask->ne[1]; ++query) {
+      for (int64_t row = 0; row < mask->ne[0]; ++row) {
+        values[query * mask->ne[0] + row] = ggml_fp32_to_fp16(row <= query ? 0.0F : -INFINITY);
+      }
+    }
+  }
+};
+
 }  // namespace
+
+TEST_CASE(
+    "the default model as it is, with ggml's own flash attention in the port: libllama's logits over 512 tokens") {
+  if (!model_there()) return;
+  const std::vector<int32_t> tokens = some_tokens(512);
+  const model::Model model(default_model());
+  StockAttention attention;
+  model::Executor executor(2);
+  model::DecoderGraph graph(model, attention, 512, model::Outputs::kAll);
+  attention.fill_mask();
+  REQUIRE(graph.run(executor, tokens, 0, nullptr));
+  const std::vector<float> expected = llama_logits(default_model(), tokens, KvType::kF16, false, 2);
+  MESSAGE("NMSE ", nmse(graph.logits(), expected));
+  CHECK(nmse(graph.logits(), expected) < 1e-4);
+  CHECK(same_argmax(graph.logits(), expected, expected.size() / tokens.size()) >= 0.99);
+}
 
 TEST_CASE("the default model's weights as f32: libllama's logits over 512 tokens, f16 cache") {
   if (!model_there()) return;
