@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
+#include <numeric>
 #include <span>
 
 #include "core/error.h"
@@ -21,6 +23,17 @@ constexpr uint32_t kSlots = 8;
 
 const float* f32(const ggml_tensor& tensor) { return static_cast<const float*>(tensor.data); }
 float* f32(ggml_tensor& tensor) { return static_cast<float*>(tensor.data); }
+
+// Adds the time until it goes out of scope.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  double& seconds_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 ggml_tensor* custom(ggml_context* context, std::array<int64_t, 2> shape, std::span<ggml_tensor*> sources,
                     ggml_custom_op_t op, void* data) {
@@ -51,7 +64,8 @@ RaggedAttention::RaggedAttention(const model::DecoderConfig& config, kv::Store& 
       head_dim_(config.head_dim),
       threads_(threads),
       scale_(1.0F / std::sqrt(static_cast<float>(config.head_dim))),
-      store_(store) {
+      store_(store),
+      statistics_seconds_(threads) {
   KVM_CHECK(group_ <= kernels::kMaxQueries);
   for (uint32_t layer = 0; layer < config.layers; ++layer) {
     layers_.push_back(std::make_unique<LayerOp>());
@@ -80,6 +94,10 @@ ggml_tensor* RaggedAttention::attend(ggml_context* context, uint32_t layer, ggml
 void RaggedAttention::record(bool on, int32_t window_from) {
   recording_ = on;
   window_from_ = window_from;
+}
+
+double RaggedAttention::statistics_seconds() const {
+  return std::accumulate(statistics_seconds_.begin(), statistics_seconds_.end(), 0.0) / threads_;
 }
 
 uint32_t RaggedAttention::parts(uint32_t rows) const { return (rows + kPartRows - 1) / kPartRows; }
@@ -143,7 +161,7 @@ void RaggedAttention::attend_op(ggml_tensor* dst, int thread, int /*threads*/, v
     if (decoding) {
       port.attend_part(op, q, head, index, scratch);
     } else if (port.recording_) {
-      port.attend_slot(op, q, *dst, head, index, scratch);
+      port.attend_slot(op, q, *dst, head, index, port.seconds(thread), scratch);
     } else {
       port.attend_block(op, q, *dst, head, index, nullptr, scratch);
     }
@@ -205,12 +223,15 @@ void RaggedAttention::attend_block(const LayerOp& op, const ggml_tensor& q, ggml
 }
 
 void RaggedAttention::attend_slot(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head,
-                                  uint32_t slot, float* scratch) noexcept {
+                                  uint32_t slot, double& seconds, float* scratch) noexcept {
   const uint32_t rows = store_.rows(op.layer, head);
   kernels::ColumnStats stats{slot_stats(kv::Stat::kSum, head, slot), slot_stats(kv::Stat::kWindow, head, slot),
-                             slot_stats(kv::Stat::kMax, head, slot), nullptr};
-  for (float* values : {stats.sum, stats.window, stats.max}) {
-    if (values) std::fill_n(values, rows, 0.0F);
+                             slot_stats(kv::Stat::kMax, head, slot), nullptr, &seconds};
+  {
+    const Stopwatch clearing(seconds);
+    for (float* values : {stats.sum, stats.window, stats.max}) {
+      if (values) std::fill_n(values, rows, 0.0F);
+    }
   }
   for (uint32_t block = slot; block < blocks(); block += kSlots) attend_block(op, q, dst, head, block, &stats, scratch);
 }
@@ -218,6 +239,7 @@ void RaggedAttention::attend_slot(const LayerOp& op, const ggml_tensor& q, ggml_
 void RaggedAttention::fold_op(ggml_tensor* /*dst*/, int thread, int threads, void* data) {
   const LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
+  const Stopwatch folding(port.seconds(thread));
   for (uint32_t head = static_cast<uint32_t>(thread); head < port.heads_; head += static_cast<uint32_t>(threads)) {
     const uint32_t rows = port.store_.rows(op.layer, head);
     for (const kv::Stat stat : {kv::Stat::kSum, kv::Stat::kWindow, kv::Stat::kMax}) {

@@ -29,6 +29,8 @@ class RaggedAttention final : public model::AttentionPort {
   // Records the statistics the store has room for, until told otherwise. Queries at positions >= window_from count for
   // the window. Only graphs built while recording record.
   void record(bool on, int32_t window_from);
+  // Spent on statistics so far, beyond the attention itself: of all threads together, divided by their number.
+  double statistics_seconds() const;
 
  private:
   struct LayerOp;  // what a custom op gets as userdata
@@ -42,13 +44,14 @@ class RaggedAttention final : public model::AttentionPort {
   void attend_block(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head, uint32_t block,
                     const kernels::ColumnStats* stats, float* scratch) const noexcept;
   void attend_slot(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head, uint32_t slot,
-                   float* scratch) noexcept;
+                   double& seconds, float* scratch) noexcept;
   void attend_part(const LayerOp& op, const ggml_tensor& q, uint32_t head, uint32_t part, float* scratch) noexcept;
   float* slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) noexcept;
   uint32_t block_tokens() const;
   uint32_t blocks() const;
   size_t block_state(uint32_t queries) const;
   uint32_t parts(uint32_t rows) const;
+  double& seconds(int thread) noexcept { return statistics_seconds_[static_cast<size_t>(thread)]; }
 
   const uint32_t heads_, group_, head_dim_, threads_;  // heads_: KV heads
   const float scale_;
@@ -65,6 +68,8 @@ class RaggedAttention final : public model::AttentionPort {
   std::vector<float> scratch_;                                  // [threads, scratch_floats_]
   std::vector<float> partial_max_, partial_sum_, partial_acc_;  // [heads, parts, group (, head_dim)]
   std::vector<float> slot_stats_[kv::kStats];                   // [heads, slots, max_rows_]
+
+  std::vector<double> statistics_seconds_;  // [threads] of all runs
 };
 
 }  // namespace kvmerger::engine

@@ -17,9 +17,11 @@ Generation generate(Session& session, const text::Tokenizer& tokenizer, const Ge
   text::TextStream stream(options.stops);
   Generation result;
   result.seed = sampler.seed();
+  bool wanted = true;
   const auto show = [&](const std::string& text) {
     result.text += text;
-    return text.empty() || sink(text);
+    if (wanted && !text.empty()) wanted = sink(text);
+    return wanted;
   };
   const auto full = [&] {
     return options.max_tokens >= 0 && result.tokens.size() >= static_cast<size_t>(options.max_tokens);

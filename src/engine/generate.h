@@ -30,7 +30,7 @@ struct Generation {
 };
 
 // Continues from the session's logits. penalised: tokens the penalties look back at (the prompt). sink gets text as
-// soon as it may be shown and answers false to stop (then: interrupted).
+// soon as it may be shown and answers false to stop (then: interrupted, and it is not asked again).
 Generation generate(Session& session, const text::Tokenizer& tokenizer, const GenerateOptions& options,
                     std::span<const Token> penalised, const std::function<bool(std::string_view)>& sink,
                     const RunHooks& hooks);

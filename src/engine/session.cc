@@ -15,6 +15,7 @@ constexpr size_t kGraphs = 3;  // kept for reuse: decoding, the full batch, one 
 SessionOptions resolve(SessionOptions options, const model::DecoderConfig& config) {
   if (options.context == 0) options.context = config.context;
   if (options.threads == 0) options.threads = std::max(1U, std::thread::hardware_concurrency());
+  KVM_CHECK(options.context <= INT32_MAX && options.batch > 0);  // positions are int32
   return options;
 }
 
@@ -61,12 +62,22 @@ size_t Session::statistics_bytes() const {
   return store_.bytes().used / page * (page - kv::page_bytes(plain));
 }
 
-void Session::check_fits(size_t more) const {
-  const size_t total = tokens_.size() + more;
-  if (total <= options_.context) return;
-  throw Error(cat("the text is longer than the context: ", total, " tokens, but the context holds ", options_.context,
-                  "; cut it with --truncate middle|left, or raise -c beyond what the model was trained for (",
-                  model_->config().context, ")"));
+double Session::statistics_seconds() const { return attention_->statistics_seconds(); }
+
+void Session::check(size_t before, std::span<const Token> more) const {
+  const size_t total = before + more.size();
+  if (total > options_.context) {
+    throw Error(cat("the text is longer than the context: ", total, " tokens, but the context holds ", options_.context,
+                    "; cut it with --truncate middle|left, or raise -c beyond what the model was trained for (",
+                    model_->config().context, ")"));
+  }
+  const uint32_t vocabulary = model_->config().vocabulary;
+  for (const Token token : more) {
+    if (token < 0 || static_cast<uint32_t>(token) >= vocabulary) {
+      throw Error(cat("token ", token, " is not among the ", vocabulary, " that the model has weights for; the file's ",
+                      "tokenizer and weights do not belong together"));
+    }
+  }
 }
 
 model::DecoderGraph& Session::graph(uint32_t tokens, model::Outputs outputs) {
@@ -82,20 +93,23 @@ model::DecoderGraph& Session::graph(uint32_t tokens, model::Outputs outputs) {
 }
 
 void Session::run(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks) {
-  const int32_t first_pos = static_cast<int32_t>(tokens_.size());
-  attention_->begin_run(static_cast<uint32_t>(tokens.size()), first_pos);
-  const bool done =
-      graph(static_cast<uint32_t>(tokens.size()), outputs).run(executor_, tokens, first_pos, hooks.cancelled);
-  if (!done) {
+  const auto count = static_cast<uint32_t>(tokens.size());
+  const auto first_pos = static_cast<int32_t>(tokens_.size());
+  try {
+    attention_->begin_run(count, first_pos);
+    if (!graph(count, outputs).run(executor_, tokens, first_pos, hooks.cancelled)) throw Interrupted();
+  } catch (...) {  // some layers may have the rows already
     store_.truncate(first_pos);
-    throw Interrupted();
+    store_.shrink();
+    throw;
   }
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
 }
 
 void Session::read(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks,
                    const std::function<void(uint32_t)>& after_batch) {
-  check_fits(tokens.size());
+  check(tokens_.size(), tokens);
+  logits_.clear();
   const uint32_t total = static_cast<uint32_t>(tokens.size());
   for (uint32_t done = 0; done < total;) {
     const uint32_t count = std::min(options_.batch, total - done);
@@ -131,13 +145,18 @@ void Session::score(std::span<const Token> tokens, const std::function<void(uint
     const std::span<const float> all = graphs_.back()->logits();
     for (uint32_t row = 0; row < all.size() / vocabulary; ++row)
       sink(first + row, all.subspan(row * vocabulary, vocabulary));
+    logits_.assign(all.end() - static_cast<std::ptrdiff_t>(vocabulary), all.end());
   });
 }
 
 Session::Synced Session::sync(std::span<const Token> tokens, const RunHooks& hooks) {
   KVM_CHECK(!tokens.empty());
+  check(0, tokens);
   size_t common = 0;
   while (common < std::min(tokens.size(), tokens_.size()) && tokens[common] == tokens_[common]) ++common;
+  if (tokens.size() == common && tokens_.size() == common && !logits_.empty()) {
+    return {static_cast<uint32_t>(common), 0, false};
+  }
   if (common == tokens.size()) --common;  // the last one is read again for its logits
   const bool rebuilt = common < compacted_;
   if (rebuilt) {
@@ -154,9 +173,9 @@ Session::Synced Session::sync(std::span<const Token> tokens, const RunHooks& hoo
 }
 
 CompactionReport Session::compact(const Compactor& compactor) {
-  CompactionReport report = compactor.run(store_, options_.threads);
+  // Also when it fails: some layers may have changed.
   if (compactor.active()) compacted_ = static_cast<uint32_t>(tokens_.size());
-  return report;
+  return compactor.run(store_, options_.threads);
 }
 
 void Session::save(const std::string& path, const std::string& about) const {
@@ -170,6 +189,12 @@ std::unique_ptr<Session> Session::load(const std::string& path, std::shared_ptr<
                                        SessionOptions options, std::string* about) {
   kv::Snapshot snapshot = kv::read_snapshot(path, model->facts().fingerprint);
   const kv::StoreShape& shape = snapshot.store.shape();
+  const model::DecoderConfig& config = model->config();
+  if (shape.layers != config.layers || shape.heads != config.kv_heads || shape.head_dim != config.head_dim) {
+    throw Error(cat("snapshot '", path, "' holds a cache of ", shape.layers, " layers x ", shape.heads, " heads x ",
+                    shape.head_dim, ", but the model has ", config.layers, " x ", config.kv_heads, " x ",
+                    config.head_dim, "; make it again with kvmerger compress"));
+  }
   options.key_type = shape.key_type;
   options.value_type = shape.value_type;
   auto session = std::make_unique<Session>(std::move(model), options);
@@ -177,7 +202,7 @@ std::unique_ptr<Session> Session::load(const std::string& path, std::shared_ptr<
   session->tokens_ = std::move(snapshot.info.tokens);
   session->compacted_ = static_cast<uint32_t>(session->tokens_.size());
   session->attach();
-  session->check_fits(0);
+  session->check(session->tokens_.size(), {});
   if (about) *about = std::move(snapshot.info.about);
   return session;
 }

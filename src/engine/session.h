@@ -31,14 +31,15 @@ struct SessionOptions {
   policy::Needs needs;   // statistics to keep per row
 };
 
-// Thrown when `cancelled` answered true. The session is then as after the last whole batch.
+// Thrown when `cancelled` answered true. The session is then as after the last whole batch, but for statistics: they
+// may have counted some of the batch that was cut off.
 struct Interrupted : std::exception {
   const char* what() const noexcept override { return "interrupted"; }
 };
 
 struct RunHooks {
   std::function<void(uint32_t done, uint32_t total)> progress;  // after every batch
-  std::function<bool()> cancelled;                              // asked often, also inside a batch
+  std::function<bool()> cancelled;                              // asked often, also inside a batch; must not throw
 };
 
 class RaggedAttention;
@@ -57,27 +58,35 @@ class Session {
     return tokens_;
   }  // all seen, in order; the next one's position is their number
 
-  // Reads tokens behind those seen. record: keep the statistics of options.needs for them. Throws Error when they do
-  // not fit the context or memory does not suffice, Interrupted when cancelled.
+  // Reads tokens behind those seen. record: keep the statistics of options.needs for them; the window is over the last
+  // of these tokens. Throws Error when they do not fit the context, are not in the vocabulary or memory does not
+  // suffice (the session is then as after the last whole batch), Interrupted when cancelled.
   void extend(std::span<const Token> tokens, bool record = false, const RunHooks& hooks = {});
-  std::span<const float> logits() const { return logits_; }  // [vocabulary] behind the last token; empty after load
+  std::span<const float> logits() const { return logits_; }  // [vocabulary] behind the last token; empty: not known
   // As extend, and gives the logits behind every token: sink(index into tokens, [vocabulary]).
   void score(std::span<const Token> tokens, const std::function<void(uint32_t, std::span<const float>)>& sink,
              const RunHooks& hooks = {});
 
-  // Makes the session hold exactly these tokens, with what it has where it can.
+  // Makes the session hold exactly these tokens (at least one), with what it has where it can, and know the logits
+  // behind them. Throws as extend does.
   struct Synced {
     uint32_t reused, evaluated;
     bool rebuilt;  // the cache had to be dropped, since compaction had changed rows that no longer fit
   };
   Synced sync(std::span<const Token> tokens, const RunHooks& hooks = {});
 
+  // Throws Error as Compactor::run does; the session can be used on.
   CompactionReport compact(const Compactor& compactor);
 
   kv::StoreBytes bytes() const { return store_.bytes(); }
   uint64_t rows() const { return store_.total_rows(); }
   size_t bytes_per_token() const;   // of a full cache, without statistics
   size_t statistics_bytes() const;  // the part of bytes().used that is statistics
+  // What recording statistics has cost since the cache was begun: seconds of all threads together, divided by their
+  // number.
+  double statistics_seconds() const;
+  // Makes the cache refuse to hold more than this, to see what happens then.
+  void set_limit_for_test(size_t bytes) { store_.set_limit_for_test(bytes); }
 
   // Snapshot of tokens and cache. about: JSON text kept with it (Snapshot::about).
   void save(const std::string& path, const std::string& about) const;
@@ -90,7 +99,8 @@ class Session {
   void run(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks);
   void read(std::span<const Token> tokens, model::Outputs outputs, const RunHooks& hooks,
             const std::function<void(uint32_t)>& after_batch);
-  void check_fits(size_t more) const;
+  // That `more` can be read behind the first `before` tokens.
+  void check(size_t before, std::span<const Token> more) const;
   void attach();
 
   std::shared_ptr<const model::Model> model_;

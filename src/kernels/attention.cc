@@ -4,6 +4,7 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -90,9 +91,7 @@ class Attention {
     const uint32_t tiles = tiles_of(farthest - begin_);
     for (uint32_t tile = 0; tile < tiles; ++tile) attend_tile(tile);
     write_out(out);
-    if (stats_ != nullptr) {
-      for (uint32_t tile = 0; tile < tiles; ++tile) add_stats(tile);
-    }
+    if (stats_ != nullptr) add_all_stats(tiles);
   }
 
  private:
@@ -205,6 +204,13 @@ class Attention {
       const float* acc = scratch_ + layout_.acc + query * layout_.padded_dim;
       std::copy_n(acc, head_.head_dim, out.acc + size_t{query} * head_.head_dim);
     }
+  }
+
+  void add_all_stats(uint32_t tiles) const {
+    const auto start = std::chrono::steady_clock::now();
+    for (uint32_t tile = 0; tile < tiles; ++tile) add_stats(tile);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    if (stats_->seconds != nullptr) *stats_->seconds += spent.count();
   }
 
   // Column sums and maxima of the tile's probabilities, now that it is known what to divide them by.

@@ -32,10 +32,11 @@ struct Partial {
 
 // Attention mass received by each row, added to what is there. Null members are skipped.
 struct ColumnStats {
-  float* sum;                // [rows] += over all queries
-  float* window;             // [rows] += over the queries with in_window[q] != 0
-  float* max;                // [rows] max= over all queries
-  const uint8_t* in_window;  // [count]
+  float* sum;                 // [rows] += over all queries
+  float* window;              // [rows] += over the queries with in_window[q] != 0
+  float* max;                 // [rows] max= over all queries
+  const uint8_t* in_window;   // [count]
+  double* seconds = nullptr;  // += time spent on all this
 };
 
 // Floats of scratch that attend needs; with_stats keeps all probabilities of the block until the sums are known.

@@ -103,7 +103,7 @@ class Builder {
   AttentionPort& port_;
 };
 
-bool ask_cancelled(void* data) {
+bool ask_cancelled(void* data) noexcept {  // ggml, which calls it, is C
   const auto* cancelled = static_cast<const std::function<bool()>*>(data);
   return *cancelled && (*cancelled)();
 }
