@@ -67,7 +67,8 @@ Json cache_json(const Record& record) {
              {"bytes_full", record.bytes_full},
              {"rows_per_layer_head", rows_per_head(record)},
              {"statistics", Json::Object{{"recorded", Json::Array(record.recorded.begin(), record.recorded.end())},
-                                         {"bytes", record.bytes_statistics}}},
+                                         {"bytes", record.bytes_statistics},
+                                         {"seconds", record.statistics_s}}},
              {"note", record.note}});
   return kv;
 }
@@ -112,6 +113,7 @@ void note_session(Record& record, const engine::Session& session) {
   record.bytes_peak = session.bytes().peak;
   record.bytes_full = session.bytes_per_token() * session.tokens().size();
   record.bytes_statistics = session.statistics_bytes();
+  record.statistics_s = session.statistics_seconds();
 }
 
 void print_banner(const Record& record) {

@@ -32,7 +32,8 @@ struct Record {
   engine::Generation generation;  // finish_reason empty: nothing was to be generated
 
   double load_s = 0, prefill_s = 0, compact_s = 0, first_token_s = 0;
-  uint64_t rows = 0;  // at the end, as the bytes below
+  double statistics_s = 0;  // of prefill_s, what recording statistics took
+  uint64_t rows = 0;        // at the end, as the bytes below
   size_t bytes = 0, bytes_peak = 0, bytes_full = 0, bytes_statistics = 0;
   std::string note;  // what the user should know of the cache
 };
