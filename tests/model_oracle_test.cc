@@ -102,6 +102,18 @@ TEST_CASE("heads of other sizes") {
   }
 }
 
+TEST_CASE("one layer, and as many query heads on one KV head as there may be") {
+  for (const model::Arch& arch : model::archs()) {
+    ToyParams params;
+    params.arch = arch.name;
+    params.n_layer = 1;
+    params.n_head = 64;
+    params.n_head_kv = 1;
+    params.n_embd = 64 * 8;
+    check_same(params);
+  }
+}
+
 TEST_CASE("every quantisation ggml can multiply") {
   ToyParams params;
   params.n_embd = params.n_ff = 256;
@@ -143,7 +155,7 @@ TEST_CASE("a missing tensor is named") {
   CHECK_THROWS_WITH_AS(model::Model(file.path()), doctest::Contains("lacks the tensor 'blk.0."), Error);
 }
 
-TEST_CASE("a tensor of a feature that is not supported is refused, and so is a wrong shape") {
+TEST_CASE("the fingerprint is of the file's content") {
   ToyParams params;
   params.arch = "llama";
   params.n_layer = 1;
