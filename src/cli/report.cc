@@ -19,7 +19,7 @@ std::vector<std::string> recorded(const policy::Needs& needs) {
   std::vector<std::string> names;
   if (needs.attn_sum) names.push_back("attention sums");
   if (needs.window > 0) names.push_back(cat("attention of the last ", needs.window, " queries"));
-  if (needs.attn_max) names.push_back("largest attention");
+  if (needs.reconstruction) names.push_back("attention while the text is repeated");
   return names;
 }
 

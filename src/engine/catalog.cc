@@ -17,7 +17,7 @@ std::string needs_text(const policy::Needs& needs) {
   };
   add(needs.attn_sum, "attention sums of all queries");
   add(needs.window > 0, cat("attention of the last ", needs.window, " queries"));
-  add(needs.attn_max, "largest attention of any query");
+  add(needs.reconstruction, "attention while the text is repeated");
   add(needs.queries > 0, cat(needs.queries, " reference queries"));
   return text.empty() ? "nothing" : text;
 }

@@ -25,7 +25,7 @@ kv::StoreShape store_shape(const model::DecoderConfig& config, const SessionOpti
           .head_dim = config.head_dim,
           .key_type = options.key_type,
           .value_type = options.value_type,
-          .stats = {options.needs.attn_sum, options.needs.window > 0, options.needs.attn_max}};
+          .stats = {options.needs.attn_sum, options.needs.window > 0, options.needs.reconstruction}};
 }
 
 }  // namespace

@@ -24,8 +24,10 @@ struct HeadView {
   // for.
   std::span<const float> attn_sum;  // [n] over all queries
   std::span<const float> attn_win;  // [n] over the last Needs::window queries
-  std::span<const float> attn_max;  // [n] the largest single probability
-  Rows query;                       // [r, head_dim] reference queries, empty unless asked for
+  std::span<const float> attn_max;  // [n] the largest single probability from a query that repeated the text
+  // [r, head_dim] reference queries, after RoPE, of all query heads of the group: queries of the text, replayed at
+  // positions behind it. They stand for questions not asked yet. Empty unless asked for.
+  Rows query;
 
   uint32_t rows() const { return key.count; }
 };

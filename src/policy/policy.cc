@@ -18,7 +18,7 @@ void check_statistic(bool wanted, size_t found, uint32_t rows, const char* what)
 void check_statistics(const kv::HeadView& head, const Needs& needs) {
   check_statistic(needs.attn_sum, head.attn_sum.size(), head.rows(), "attention sums");
   check_statistic(needs.window > 0, head.attn_win.size(), head.rows(), "attention of the last queries");
-  check_statistic(needs.attn_max, head.attn_max.size(), head.rows(), "largest attentions");
+  check_statistic(needs.reconstruction, head.attn_max.size(), head.rows(), "a reconstruction pass");
   check_statistic(needs.queries > 0 && head.query.count == 0, 0, head.rows(), "reference queries");
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/options.h"
 #include "kv/plan.h"
@@ -17,10 +18,10 @@ namespace kvmerger::policy {
 struct Needs {
   bool attn_sum = false;
   uint32_t window = 0;  // attn_win over this many last queries of the prompt; 0: not needed
-  bool attn_max = false;
-  uint32_t queries = 0;  // reference queries per layer
+  bool reconstruction = false;  // attn_max: the text is repeated behind itself once, over the full cache (KVzip)
+  uint32_t queries = 0;         // reference queries per KV head; its query heads share them equally
 
-  bool any_attention() const { return attn_sum || window > 0 || attn_max; }
+  bool any_attention() const { return attn_sum || window > 0; }  // from the queries of the prompt
 };
 
 class Policy {
@@ -35,6 +36,10 @@ class Policy {
   virtual bool compresses() const { return true; }
   // True when the method, as its options stand, can choose the number of rows itself.
   virtual bool sizes_itself() const { return false; }
+
+  // [n] a score per row, larger = keep, comparable across heads, for budgets that share rows out by it; empty: the method
+  // has none. Rows it always keeps have infinity.
+  virtual std::vector<float> row_scores(const kv::HeadView& /*head*/) const { return {}; }
 
   // rows: the most rows each head may keep (>= 1), one per head; empty: the method chooses (only if sizes_itself()) and
   // leaves its whole layers alone. Heads that fit are kept as they are. Validates the result; throws Error when the

@@ -43,7 +43,7 @@ struct TestHead {
     kv::HeadView view{{key.data(), rows, dim}, {value.data(), rows, dim}, pos, mass, bias, {}, {}, {}, {}};
     view.attn_sum = asked(needs.attn_sum, attn_sum);
     view.attn_win = asked(needs.window > 0, attn_win);
-    view.attn_max = asked(needs.attn_max, attn_max);
+    view.attn_max = asked(needs.reconstruction, attn_max);
     if (needs.queries > 0) view.query = {query.data(), static_cast<uint32_t>(query.size() / dim), dim};
     return view;
   }
