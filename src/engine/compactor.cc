@@ -21,6 +21,11 @@ std::vector<uint32_t> rows_of(const kv::Store& store) {
 
 }  // namespace
 
+policy::Needs all_of(const policy::Needs& left, const policy::Needs& right) {
+  return {left.attn_sum || right.attn_sum, std::max(left.window, right.window),
+          left.reconstruction || right.reconstruction, std::max(left.queries, right.queries)};
+}
+
 Compactor::Compactor(const CompactionSpec& spec)
     : spec_(spec), policy_(policy::make(spec.policy)), heads_(budget::make(spec.heads)), fit_(fit::make(spec.fit)) {
   if (!spec.budget.empty()) size_ = budget::parse_size(spec.budget);

@@ -30,6 +30,9 @@ struct CompactionReport {
   std::string note;            // what the user should know, or empty
 };
 
+// What serves both.
+policy::Needs all_of(const policy::Needs& left, const policy::Needs& right);
+
 class Compactor {
  public:
   // Throws UsageError on unknown names, keys and values, and when the policy needs a budget and has none.

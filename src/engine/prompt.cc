@@ -101,4 +101,8 @@ std::vector<Token> build_next_turn(const text::Tokenizer& tokenizer, const std::
   return tokens;
 }
 
+std::vector<int32_t> repeat_prompt(const text::Tokenizer& tokenizer) {
+  return tokenizer.encode("\n\nRepeat the previous context:\n\n", false, false);
+}
+
 }  // namespace kvmerger::engine

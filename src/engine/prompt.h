@@ -42,4 +42,7 @@ std::vector<text::Token> build_question(const text::Tokenizer& tokenizer, const 
 std::vector<text::Token> build_next_turn(const text::Tokenizer& tokenizer, const std::string& system,
                                          const std::string& text);
 
+// SessionOptions::repeat_prompt, worded as KVzip's authors do.
+std::vector<int32_t> repeat_prompt(const text::Tokenizer& tokenizer);
+
 }  // namespace kvmerger::engine

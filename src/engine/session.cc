@@ -172,6 +172,24 @@ Session::Synced Session::sync(std::span<const Token> tokens, const RunHooks& hoo
   return {static_cast<uint32_t>(common), static_cast<uint32_t>(tokens.size() - common), rebuilt};
 }
 
+std::unique_ptr<Session> Session::fork() const {
+  auto copy = std::make_unique<Session>(model_, options_);
+  copy->store_ = store_.copy();
+  copy->attach();
+  copy->compacted_ = compacted_;
+  copy->tokens_ = tokens_;
+  copy->logits_ = logits_;
+  return copy;
+}
+
+void Session::rewind(uint32_t count) {
+  KVM_CHECK(count <= tokens_.size());
+  store_.truncate(static_cast<int32_t>(count));
+  store_.shrink();
+  tokens_.resize(count);
+  logits_.clear();
+}
+
 CompactionReport Session::compact(const Compactor& compactor) {
   // Also when it fails: some layers may have changed.
   if (compactor.active()) compacted_ = static_cast<uint32_t>(tokens_.size());

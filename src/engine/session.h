@@ -29,6 +29,8 @@ struct SessionOptions {
   uint32_t threads = 0;  // 0: all of the machine's cores
   uint32_t batch = 512;  // tokens of one graph run while reading a prompt
   policy::Needs needs;   // statistics to keep per row
+  // Words that ask the model to repeat the text, read before each chunk of a reconstruction pass (engine/prompt.h).
+  std::vector<Token> repeat_prompt;
 };
 
 // Thrown when `cancelled` answered true. The session is then as after the last whole batch, but for statistics: they
@@ -74,6 +76,12 @@ class Session {
     bool rebuilt;  // the cache had to be dropped, since compaction had changed rows that no longer fit
   };
   Synced sync(std::span<const Token> tokens, const RunHooks& hooks = {});
+
+  // A copy that goes on by itself: rows with their statistics, tokens, logits, reference queries. Throws Error when
+  // memory does not suffice.
+  std::unique_ptr<Session> fork() const;
+  // Drops what was read behind the first `count` tokens. Throws Error when the last compaction was behind them.
+  void rewind(uint32_t count);
 
   // Throws Error as Compactor::run does; the session can be used on.
   CompactionReport compact(const Compactor& compactor);

@@ -87,6 +87,8 @@ class Store {
   // Makes the pool refuse to hold more than this, to see what happens then.
   void set_limit_for_test(size_t bytes);
 
+  Store copy() const;  // throws Error when memory does not suffice
+
   // Raw form for snapshots: save calls sink with consecutive pieces, load calls source to fill buffers. The bytes
   // depend on nothing but rows and shape. load needs an empty store of the same shape; throws Error on nonsense.
   void save(const std::function<void(const void*, size_t)>& sink) const;

@@ -55,4 +55,19 @@ void Store::load(const std::function<void(void*, size_t)>& source) {
   }
 }
 
+Store Store::copy() const {
+  Store copy(impl_->shape);
+  std::vector<std::byte> bytes;
+  save([&](const void* data, size_t size) {
+    const auto* from = static_cast<const std::byte*>(data);
+    bytes.insert(bytes.end(), from, from + size);
+  });
+  size_t at = 0;
+  copy.load([&](void* to, size_t size) {
+    std::memcpy(to, bytes.data() + at, size);
+    at += size;
+  });
+  return copy;
+}
+
 }  // namespace kvmerger::kv

@@ -9,6 +9,7 @@ std::unique_ptr<Policy> make_none();
 std::unique_ptr<Policy> make_kvmerger();
 std::unique_ptr<Policy> make_snapkv();
 std::unique_ptr<Policy> make_cam();
+std::unique_ptr<Policy> make_expected_attention();
 
 namespace {
 
@@ -27,6 +28,8 @@ constexpr Entry kPolicies[] = {
     {"streaming_llm", "keeps the first and the newest rows", "arXiv 2309.17453", base<make_streaming_llm>},
     {"snapkv", "keeps the rows, and their neighbours, that the last queries of the prompt look at", "arXiv 2404.14469",
      make_snapkv},
+    {"expected_attention", "keeps the rows that queries of the text, replayed behind it, look at, by length of value",
+     "arXiv 2510.00636", make_expected_attention},
 };
 
 }  // namespace

@@ -14,14 +14,6 @@ void check_statistic(bool wanted, size_t found, uint32_t rows, const char* what)
                   "policy, or choose one that does not need them (kvmerger list policies)"));
 }
 
-// A cache from a snapshot holds only the statistics that its writer asked for.
-void check_statistics(const kv::HeadView& head, const Needs& needs) {
-  check_statistic(needs.attn_sum, head.attn_sum.size(), head.rows(), "attention sums");
-  check_statistic(needs.window > 0, head.attn_win.size(), head.rows(), "attention of the last queries");
-  check_statistic(needs.reconstruction, head.attn_max.size(), head.rows(), "a reconstruction pass");
-  check_statistic(needs.queries > 0 && head.query.count == 0, 0, head.rows(), "reference queries");
-}
-
 kv::LayerPlan keep_layer(const kv::LayerView& view) {
   kv::LayerPlan plan;
   for (const kv::HeadView& head : view.heads) plan.push_back(kv::keep_all(head));
@@ -37,6 +29,13 @@ void check_counts(const kv::LayerPlan& plan, std::span<const uint32_t> rows, uin
 }
 
 }  // namespace
+
+void Policy::check_statistics(const kv::HeadView& head, const Needs& needs) {
+  check_statistic(needs.attn_sum, head.attn_sum.size(), head.rows(), "attention sums");
+  check_statistic(needs.window > 0, head.attn_win.size(), head.rows(), "attention of the last queries");
+  check_statistic(needs.reconstruction, head.attn_max.size(), head.rows(), "a reconstruction pass");
+  check_statistic(needs.queries > 0 && head.query.count == 0, 0, head.rows(), "reference queries");
+}
 
 kv::LayerPlan Policy::plan(const kv::LayerView& view, std::span<const uint32_t> rows) const {
   const bool own_choice = rows.empty();

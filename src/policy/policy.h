@@ -17,7 +17,7 @@ namespace kvmerger::policy {
 // What the attention port must record; nothing unasked is computed.
 struct Needs {
   bool attn_sum = false;
-  uint32_t window = 0;  // attn_win over this many last queries of the prompt; 0: not needed
+  uint32_t window = 0;          // attn_win over this many last queries of the prompt; 0: not needed
   bool reconstruction = false;  // attn_max: the text is repeated behind itself once, over the full cache (KVzip)
   uint32_t queries = 0;         // reference queries per KV head; its query heads share them equally
 
@@ -37,9 +37,9 @@ class Policy {
   // True when the method, as its options stand, can choose the number of rows itself.
   virtual bool sizes_itself() const { return false; }
 
-  // [n] a score per row, larger = keep, comparable across heads, for budgets that share rows out by it; empty: the method
-  // has none. Rows it always keeps have infinity.
-  virtual std::vector<float> row_scores(const kv::HeadView& /*head*/) const { return {}; }
+  // [n] a score per row, larger = keep, comparable across heads, for budgets that share rows out by it; empty: the
+  // method has none. Rows it would keep whatever their score, of `rows` for each head, have infinity.
+  virtual std::vector<float> row_scores(const kv::HeadView& /*head*/, uint32_t /*rows*/) const { return {}; }
 
   // rows: the most rows each head may keep (>= 1), one per head; empty: the method chooses (only if sizes_itself()) and
   // leaves its whole layers alone. Heads that fit are kept as they are. Validates the result; throws Error when the
@@ -47,6 +47,10 @@ class Policy {
   kv::LayerPlan plan(const kv::LayerView& view, std::span<const uint32_t> rows) const;
 
  protected:
+  // Throws Error when the view lacks a statistic that `needs` asks for. A cache from a snapshot holds only those that
+  // its writer asked for.
+  static void check_statistics(const kv::HeadView& head, const Needs& needs);
+
   static constexpr uint32_t kOwnChoice = UINT32_MAX;  // rows of plan_head when the method chooses
 
   // Override one of the two. plan_head is called only for heads with more rows than allowed, or with kOwnChoice.

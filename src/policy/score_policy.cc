@@ -35,10 +35,15 @@ std::vector<uint32_t> top_rows(std::span<const float> scores, uint32_t count) {
   return rows;
 }
 
-std::vector<uint32_t> ScorePolicy::kept_rows(const kv::HeadView& head, uint32_t rows) const {
+std::vector<float> ScorePolicy::row_scores(const kv::HeadView& head, uint32_t rows) const {
+  check_statistics(head, needs());
   std::vector<float> scores = score(head);
   protect(scores, within(protection(rows), rows));
-  return top_rows(scores, rows);
+  return scores;
+}
+
+std::vector<uint32_t> ScorePolicy::kept_rows(const kv::HeadView& head, uint32_t rows) const {
+  return top_rows(row_scores(head, rows), rows);
 }
 
 kv::HeadPlan ScorePolicy::plan_head(const kv::HeadView& head, uint32_t rows) const {

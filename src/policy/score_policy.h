@@ -20,6 +20,7 @@ class ScorePolicy : public Policy {
  public:
   // The rows that stay, ascending: `rows` of them, fewer than the head has.
   std::vector<uint32_t> kept_rows(const kv::HeadView& head, uint32_t rows) const;
+  std::vector<float> row_scores(const kv::HeadView& head, uint32_t rows) const final;
 
  protected:
   virtual std::vector<float> score(const kv::HeadView& head) const = 0;  // [n] larger = keep

@@ -1,0 +1,66 @@
+#include "engine/methods.h"
+
+#include "core/error.h"
+
+namespace kvmerger::engine {
+namespace {
+
+constexpr Method kMethods[] = {
+    {"default", "our choice: a profile's rows per head, expected attention, a least-squares fit", "docs/methods.md",
+     "expected_attention", "profile", "ls"},
+    {"document", "as default, with rows per head from this text repeated: slower, better at small budgets",
+     "docs/methods.md", "expected_attention", "document", "ls"},
+    {"paper", "KVMerger as published: sum of values, no bias, every head alike", "arXiv 2407.08454", "kvmerger",
+     "uniform", "none"},
+    {"adakv", "SnapKV, the rows of a layer shared out by score", "arXiv 2407.11550", "snapkv", "ada", "none"},
+    {"pyramidkv", "SnapKV, fewer rows in later layers", "arXiv 2406.02069", "snapkv", "pyramid", "none"},
+    {"duo_attention", "retrieval heads whole, the others first and newest rows", "arXiv 2410.10819", "streaming_llm",
+     "duo", "none"},
+};
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts{""};
+  for (const char c : text) {
+    if (c == separator) {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
+}
+
+}  // namespace
+
+std::span<const Method> methods() { return kMethods; }
+
+CompactionSpec method_spec(const std::string& text) {
+  for (const Method& method : kMethods) {
+    if (text == method.name) return {method.policy, method.heads, method.fit, ""};
+  }
+  const std::vector<std::string> parts = split(text, '+');
+  if (parts.size() > 3)
+    throw UsageError(cat("'", text, "' is no method; write policy, policy+heads or policy+heads+fit"));
+  CompactionSpec spec;
+  spec.policy = parts[0];
+  if (parts.size() > 1) spec.heads = parts[1];
+  if (parts.size() > 2) spec.fit = parts[2];
+  return spec;
+}
+
+std::vector<std::string> split_methods(const std::string& text) {
+  std::vector<std::string> methods;
+  for (const std::string& part : split(text, ',')) {
+    // An option of the spec before it: no name, that is no colon, ahead of the equals sign.
+    const size_t equals = part.find('='), colon = part.find(':');
+    const bool option = equals != std::string::npos && (colon == std::string::npos || colon > equals);
+    if (option && !methods.empty() && methods.back().find(':') != std::string::npos) {
+      methods.back() += "," + part;
+    } else {
+      methods.push_back(part);
+    }
+  }
+  return methods;
+}
+
+}  // namespace kvmerger::engine

@@ -1,0 +1,250 @@
+#include "kernels/dense.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/dispatch.h"
+#include "kernels/scratch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/dense.cc"
+#include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+#include "kernels/products-inl.h"
+#include "kernels/softmax-inl.h"
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace kvmerger::kernels {
+namespace HWY_NAMESPACE {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+
+void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, float* c) {
+  for (uint32_t i = 0; i < m; ++i) {
+    for (uint32_t j = 0; j < n; ++j) {
+      float sum = 0.0F;
+      for (uint32_t at = 0; at < k; ++at) sum += a.data[i * a.row + at * a.column] * b.data[at * b.row + j * b.column];
+      c[size_t{i} * n + j] = sum;
+    }
+  }
+}
+
+float dot(const float* x, const float* y, uint32_t n) {
+  float sum = 0.0F;
+  for (uint32_t j = 0; j < n; ++j) sum += x[j] * y[j];
+  return sum;
+}
+
+void add_scaled_row(const float* x, float scale, uint32_t n, float* out) {
+  for (uint32_t j = 0; j < n; ++j) out[j] += scale * x[j];
+}
+
+float scale_row(float* x, uint32_t n, float scale, const float* bias) {
+  float largest = x[0] * scale + (bias ? bias[0] : 0.0F);
+  for (uint32_t j = 0; j < n; ++j) {
+    x[j] = x[j] * scale + (bias ? bias[j] : 0.0F);
+    largest = std::max(largest, x[j]);
+  }
+  return largest;
+}
+
+float exponential_row(float* x, uint32_t n, float largest) {
+  float sum = 0.0F;
+  for (uint32_t j = 0; j < n; ++j) sum += x[j] = std::exp(std::min(x[j] - largest, 0.0F));
+  return sum;
+}
+
+#else
+
+constexpr int kRows = kMaxBlock;  // of one block of sums
+constexpr int kPanels = panels_at_once(kRows);
+constexpr uint32_t kColumns = kPanels * 16;
+constexpr uint32_t kDepth = 256;  // of one pass over k: a panel of it stays in the first cache
+
+// [depth, width] from the part of `from` that begins at (i, j): element (at, w) is from(i + w, j + at) for rows, zero
+// beyond `valid`.
+void pack(Matrix from, size_t i, size_t j, uint32_t valid, uint32_t width, uint32_t depth, float* to) {
+  const float* first = from.data + i * from.row + j * from.column;
+  for (uint32_t w = 0; w < width; ++w) {
+    if (w < valid) {
+      const float* source = first + w * from.row;
+      for (uint32_t at = 0; at < depth; ++at) to[size_t{at} * width + w] = source[at * from.column];
+    } else {
+      for (uint32_t at = 0; at < depth; ++at) to[size_t{at} * width + w] = 0.0F;
+    }
+  }
+}
+
+// c [rows, columns] of one block, of stride n, (+)= packed a [depth, kRows] * panels [kPanels][depth, 16].
+void block(const float* a, const float* panels, uint32_t depth, bool first, uint32_t rows, uint32_t columns, uint32_t n,
+           float* c) {
+  Sums<kRows, kPanels> sums;
+  sums.clear();
+  const float* panel[kPanels];
+  for (int index = 0; index < kPanels; ++index) panel[index] = panels + static_cast<size_t>(index) * depth * 16;
+  sums.template multiply_add<1, kRows>(a, depth, panel, panel, 16);
+  HWY_ALIGN float row_sums[kColumns];
+  for (uint32_t row = 0; row < rows; ++row, c += n) {
+    for (uint32_t vector = 0; vector < kColumns / kLanes; ++vector) {
+      hn::StoreU(sums.at[row][vector], kFloats, row_sums + vector * kLanes);
+    }
+    if (first) {
+      std::copy_n(row_sums, columns, c);
+    } else {
+      for (uint32_t column = 0; column < columns; ++column) c[column] += row_sums[column];
+    }
+  }
+}
+
+void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, float* c) {
+  const uint32_t blocks = (m + kRows - 1) / kRows;
+  std::vector<float> left(size_t{blocks} * kRows * std::min(k, kDepth)), right(size_t{kColumns} * std::min(k, kDepth));
+  for (uint32_t at = 0; at < k; at += kDepth) {
+    const uint32_t depth = std::min(kDepth, k - at);
+    for (uint32_t index = 0; index < blocks; ++index) {
+      const uint32_t row = index * kRows;
+      pack(a, row, at, std::min<uint32_t>(kRows, m - row), kRows, depth, &left[size_t{row} * depth]);
+    }
+    for (uint32_t column = 0; column < n; column += kColumns) {
+      const uint32_t columns = std::min(kColumns, n - column);
+      for (uint32_t panel = 0; panel < kColumns; panel += 16) {
+        const uint32_t valid = panel < columns ? std::min(16U, columns - panel) : 0;
+        pack(b.transposed(), valid > 0 ? column + panel : column, at, valid, 16, depth, &right[size_t{panel} * depth]);
+      }
+      for (uint32_t index = 0; index < blocks; ++index) {
+        const uint32_t row = index * kRows;
+        block(&left[size_t{row} * depth], right.data(), depth, at == 0, std::min<uint32_t>(kRows, m - row), columns, n,
+              c + size_t{row} * n + column);
+      }
+    }
+  }
+}
+
+float dot(const float* x, const float* y, uint32_t n) {
+  Vector sums[4] = {hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats)};
+  uint32_t j = 0;
+  for (; j + 4 * kLanes <= n; j += 4 * kLanes) {
+    for (uint32_t part = 0; part < 4; ++part) {
+      sums[part] = hn::MulAdd(load(x + j + part * kLanes), load(y + j + part * kLanes), sums[part]);
+    }
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(kFloats, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
+  for (; j < n; ++j) sum += x[j] * y[j];
+  return sum;
+}
+
+void add_scaled_row(const float* x, float scale, uint32_t n, float* out) {
+  const Vector factor = hn::Set(kFloats, scale);
+  uint32_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) hn::StoreU(hn::MulAdd(factor, load(x + j), load(out + j)), kFloats, out + j);
+  for (; j < n; ++j) out[j] += scale * x[j];
+}
+
+float scale_row(float* x, uint32_t n, float scale, const float* bias) {
+  const Vector factor = hn::Set(kFloats, scale);
+  Vector largest = hn::Set(kFloats, x[0] * scale + (bias ? bias[0] : 0.0F));
+  uint32_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    const Vector value = hn::MulAdd(load(x + j), factor, bias ? load(bias + j) : hn::Zero(kFloats));
+    largest = hn::Max(largest, value);
+    hn::StoreU(value, kFloats, x + j);
+  }
+  float most = hn::GetLane(hn::MaxOfLanes(kFloats, largest));
+  for (; j < n; ++j) {
+    x[j] = x[j] * scale + (bias ? bias[j] : 0.0F);
+    most = std::max(most, x[j]);
+  }
+  return most;
+}
+
+float exponential_row(float* x, uint32_t n, float largest) {
+  const Vector most = hn::Set(kFloats, largest), zero = hn::Zero(kFloats);
+  Vector sums = zero;
+  uint32_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    const Vector value = exp_of_negative(hn::Min(hn::Sub(load(x + j), most), zero));
+    sums = hn::Add(sums, value);
+    hn::StoreU(value, kFloats, x + j);
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(kFloats, sums));
+  for (; j < n; ++j) sum += x[j] = std::exp(std::min(x[j] - largest, 0.0F));
+  return sum;
+}
+
+#endif
+
+void multiply_vector_target(const float* a, uint32_t m, uint32_t n, const float* x, float* out) {
+  for (uint32_t i = 0; i < m; ++i) out[i] = dot(a + size_t{i} * n, x, n);
+}
+
+void vector_multiply_target(const float* x, const float* a, uint32_t m, uint32_t n, float* out) {
+  std::fill_n(out, n, 0.0F);
+  for (uint32_t i = 0; i < m; ++i) add_scaled_row(a + size_t{i} * n, x[i], n, out);
+}
+
+void softmax_rows_target(float* logits, uint32_t m, uint32_t n, float scale, const float* bias, float* largest,
+                         float* sum) {
+  for (uint32_t i = 0; i < m; ++i) {
+    float* row = logits + size_t{i} * n;
+    largest[i] = scale_row(row, n, scale, bias);
+    sum[i] = exponential_row(row, n, largest[i]);
+  }
+}
+
+void exponentials_target(float* logits, uint32_t m, uint32_t n, float scale, const float* bias, const float* largest,
+                         float* sum) {
+  for (uint32_t i = 0; i < m; ++i) {
+    float* row = logits + size_t{i} * n;
+    scale_row(row, n, scale, bias);
+    sum[i] = exponential_row(row, n, largest[i]);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace kvmerger::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvmerger::kernels {
+namespace {
+
+HWY_EXPORT(multiply_target);
+HWY_EXPORT(multiply_vector_target);
+HWY_EXPORT(vector_multiply_target);
+HWY_EXPORT(softmax_rows_target);
+HWY_EXPORT(exponentials_target);
+
+}  // namespace
+
+void multiply(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, float* c) {
+  choose_target();
+  HWY_DYNAMIC_DISPATCH(multiply_target)(a, b, m, k, n, c);
+}
+
+void multiply_vector(const float* a, uint32_t m, uint32_t n, const float* x, float* out) {
+  choose_target();
+  HWY_DYNAMIC_DISPATCH(multiply_vector_target)(a, m, n, x, out);
+}
+
+void vector_multiply(const float* x, const float* a, uint32_t m, uint32_t n, float* out) {
+  choose_target();
+  HWY_DYNAMIC_DISPATCH(vector_multiply_target)(x, a, m, n, out);
+}
+
+void softmax_rows(float* logits, uint32_t m, uint32_t n, float scale, const float* bias, float* largest, float* sum) {
+  choose_target();
+  HWY_DYNAMIC_DISPATCH(softmax_rows_target)(logits, m, n, scale, bias, largest, sum);
+}
+
+void exponentials(float* logits, uint32_t m, uint32_t n, float scale, const float* bias, const float* largest,
+                  float* sum) {
+  choose_target();
+  HWY_DYNAMIC_DISPATCH(exponentials_target)(logits, m, n, scale, bias, largest, sum);
+}
+
+}  // namespace kvmerger::kernels
+#endif  // HWY_ONCE
