@@ -1,6 +1,6 @@
 # The libraries we stand on, each as one imported target whose headers count as system headers (no warnings from them):
 #   llama::ggml, llama::llama, llama::common   built by tools/fetch_deps
-#   hwy::hwy, xxhash::xxhash, CLI11::CLI11, nlohmann_json::nlohmann_json, doctest::doctest, benchmark::benchmark   from packages
+#   hwy::hwy, Eigen3::Eigen, xxhash::xxhash, CLI11::CLI11, nlohmann_json::nlohmann_json, doctest::doctest, benchmark::benchmark   from packages
 
 set(deps ${KVMERGER_DEPS_DIR})
 if(NOT deps)
@@ -67,4 +67,8 @@ foreach(package CLI11 nlohmann_json doctest benchmark)
     message(FATAL_ERROR "the library ${package} was not found; run tools/install_packages")
   endif()
 endforeach()
+find_package(Eigen3 QUIET NO_MODULE)
+if(NOT Eigen3_FOUND)
+  message(FATAL_ERROR "the library Eigen was not found; run tools/install_packages (Debian package libeigen3-dev)")
+endif()
 include(${doctest_DIR}/doctest.cmake)  # doctest_discover_tests

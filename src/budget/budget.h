@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "budget/profile.h"
 #include "core/options.h"
 
 namespace kvmerger::budget {
@@ -22,15 +23,21 @@ struct Size {
 // Throws UsageError, saying the three forms, on anything else, on 0 and below, and on shares over 100 %.
 Size parse_size(std::string_view text);
 
+// What a way to share rows out may ask to see of the rows.
+enum class Scores { kNone, kPolicy, kReconstruction };
+
 struct Request {
   uint32_t layers = 0, heads = 0;
-  std::vector<uint32_t> have;  // [layers * heads] rows now
-  std::vector<uint8_t> whole;  // [layers] 1: the policy leaves this layer alone
-  uint64_t total = 0;          // rows to share out over all heads
+  std::vector<uint32_t> have;                   // [layers * heads] rows now
+  std::vector<uint8_t> whole;                   // [layers] 1: the policy leaves this layer alone
+  uint64_t total = 0;                           // rows to share out over all heads
+  std::vector<std::vector<float>> scores = {};  // [layers * heads][have] larger = keep; empty unless asked for
+  const Profile* profile = nullptr;             // of the model; null unless asked for
 };
 
-// Rows in all heads together that `size` allows. page_bytes: memory of one page of 16 rows, so that a byte budget holds
-// to the page. Shares are rounded down in integers. Throws Error when bytes do not suffice for one page per head.
+// Rows in all heads together that `size` allows, when every head had the rows of `have`. page_bytes: memory of one page
+// of 16 rows, so that a byte budget holds to the page. Shares are rounded down in integers. Throws Error when bytes do
+// not suffice for one page per head.
 uint64_t total_rows(const Size& size, std::span<const uint32_t> have, size_t page_bytes);
 
 struct Result {
@@ -38,14 +45,26 @@ struct Result {
   std::string note;            // something the user should know (printed and put in the report), or empty
 };
 
+// The heads that share `total` out: all, or those of the layers that are not left whole.
+struct Pool {
+  std::vector<uint32_t> heads;  // layer * heads + head, rising
+  uint64_t total = 0;
+};
+
 class HeadBudget {
  public:
   virtual ~HeadBudget() = default;
   virtual void options(OptionVisitor&) {}
+  virtual Scores scores() const { return Scores::kNone; }
+  virtual bool needs_profile() const { return false; }
   // Shares request.total out: the sum of rows is exactly min(total, sum of have), except that every head gets at least
   // one row and that layers marked whole keep all. When whole layers leave the others fewer than 8 rows a head, they
   // are not kept whole and the note says so.
-  virtual Result rows(const Request& request) const = 0;
+  Result rows(const Request& request) const;
+
+ protected:
+  // [pool.heads] rows wished for, in proportion: scaled by one factor and held within 1 .. have they become rows.
+  virtual std::vector<double> wishes(const Request& request, const Pool& pool) const = 0;
 };
 
 struct Entry {

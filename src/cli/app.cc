@@ -26,6 +26,8 @@ struct Program {
   CompressOptions compress;
   AskOptions ask;
   PerplexityOptions perplexity;
+  QualityOptions quality;
+  CalibrateOptions calibrate;
   InspectOptions inspect;
   std::string axis;
   std::function<int()> chosen;
@@ -34,6 +36,7 @@ struct Program {
   CLI::App& command(const char* name, const char* help, std::function<int()> work);
   void declare_reading();
   void declare_asking();
+  void declare_calibrate();
   void declare_looking();
 };
 
@@ -92,6 +95,29 @@ void Program::declare_asking() {
   declare_all(ask_command, ask.generation, ask.model, ask.talk);
 }
 
+void Program::declare_calibrate() {
+  CLI::App& command =
+      this->command("calibrate", "Measure which heads of a model need many rows (--kv-heads profile)", [this] {
+        set_talk(calibrate.talk);
+        return cli::calibrate(calibrate);
+      });
+  command.add_option("model,-m,--model", calibrate.model.model, "GGUF file; without it the model of tools/fetch_model")
+      ->type_name("FILE");
+  command.add_option("--text,-f,--file", calibrate.texts, "Text to measure on, may be given again; without it ours")
+      ->type_name("FILE")
+      ->take_all()
+      ->allow_extra_args(false);
+  command.add_option("--tokens", calibrate.tokens, "Most tokens of each text; 0: 1,536")
+      ->check(CLI::Range(0, 1 << 20).description(""))
+      ->type_name("N");
+  command.add_option("-o,--output", calibrate.output, "File to write; without it the user's cache, where it is found")
+      ->type_name("FILE");
+  command.add_option("-t,--threads", calibrate.model.threads, "Threads; 0: one per core")
+      ->check(CLI::Range(0, 512).description(""))
+      ->type_name("N");
+  declare_all(command, calibrate.talk);
+}
+
 void Program::declare_looking() {
   CLI::App& inspect_command =
       command("inspect", "What a model is, and what its cache costs", [this] { return cli::inspect(inspect); });
@@ -114,6 +140,13 @@ void Program::declare_looking() {
       ->capture_default_str()
       ->type_name("N");
   declare_all(perplexity_command, perplexity.types, perplexity.model, perplexity.talk);
+
+  CLI::App& quality_command =
+      command("quality", "What methods lose at budgets, against the full cache, on texts", [this] {
+        if (quality.quiet) set_log_level(LogLevel::kWarn);
+        return cli::quality(quality);
+      });
+  declare(quality_command, quality);
 }
 
 Program::Program() {
@@ -124,6 +157,7 @@ Program::Program() {
   app.get_formatter()->label("SUBCOMMAND", "COMMAND");
   declare_reading();
   declare_asking();
+  declare_calibrate();
   declare_looking();
 }
 

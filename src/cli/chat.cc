@@ -141,7 +141,7 @@ int chat(const RunOptions& options) {
   if (options.text.raw) throw UsageError("a chat needs the model's chat template; --raw is for kvmerger run");
   if (!options.text.prompt.empty()) throw UsageError("a chat takes its questions from stdin, not from -p");
   if (options.text.file == "-") throw UsageError("stdin is the conversation; give the document (-f) as a file");
-  const Compaction compaction(options.cache);
+  Compaction compaction(options.cache);
   check_writable(options.talk.report, "--report");
   engine::PromptParts parts;
   parts.system = given_text(options.text.system, !options.text.no_escape, "--system-prompt");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cli/flags.h"
 
@@ -46,6 +47,27 @@ struct PerplexityOptions {
   int32_t chunks = -1;
 };
 int perplexity(const PerplexityOptions& options);
+
+struct QualityOptions {
+  std::string model, output;
+  std::vector<std::string> files, budgets;
+  std::vector<uint32_t> contexts;
+  std::string methods;
+  uint32_t continuation = 128, passages = 5, questions = 24, seed = 0;
+  uint32_t threads = 0, batch = 512;
+  bool skip_lines = false, quiet = false;
+};
+void declare(CLI::App& app, QualityOptions& options);
+int quality(const QualityOptions& options);
+
+struct CalibrateOptions {
+  ModelFlags model;
+  TalkFlags talk;
+  std::vector<std::string> texts;
+  uint32_t tokens = 0;
+  std::string output;  // empty: the user's cache
+};
+int calibrate(const CalibrateOptions& options);
 
 struct InspectOptions {
   std::string model;

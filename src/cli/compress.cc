@@ -38,7 +38,7 @@ void save(Record& record, const engine::Session& session, const engine::PromptPa
 
 int compress(const CompressOptions& options) {
   if (options.text.file.empty()) throw UsageError("nothing to compress: give a document with -f");
-  const Compaction compaction(options.cache);
+  Compaction compaction(options.cache);
   check_writable(options.output, "--output");
   check_writable(options.talk.report, "--report");
   const engine::PromptParts parts = prompt_parts(options.text);

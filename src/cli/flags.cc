@@ -6,6 +6,7 @@
 
 #include "cli/texts.h"
 #include "core/error.h"
+#include "engine/methods.h"
 
 namespace kvmerger::cli {
 namespace {
@@ -102,9 +103,14 @@ void declare(CLI::App& app, GenerationFlags& flags) {
 void declare(CLI::App& app, CacheFlags& flags) {
   const char* group = "Cache";
   add(app, group, "--kv-budget", flags.budget, "SIZE", "Size after compaction: 35%, 2048 (rows per head) or 64MiB");
-  add(app, group, "--kv-policy", flags.policy, "SPEC", "Method; without it none, or kvmerger when there is a budget");
-  add(app, group, "--kv-heads", flags.heads, "SPEC", "How layers and heads share the budget (default uniform)");
-  add(app, group, "--kv-fit", flags.fit, "SPEC", "Correction of what survives (default none)");
+  add(app, group, "--kv-policy", flags.policy, "SPEC",
+      "Policy, or a whole method by name; without it none, or our default method when there is a budget");
+  add(app, group, "--kv-heads", flags.heads, "SPEC",
+      "How layers and heads share the budget; without it as the method says, uniform for a bare policy");
+  add(app, group, "--kv-fit", flags.fit, "SPEC",
+      "Correction of what survives; without it as the method says, none for a bare policy");
+  add(app, group, "--kv-profile", flags.profile, "FILE",
+      "Profile of the model for --kv-heads profile and duo; without it that of the user's cache");
   add(app, group, "--kv-when", flags.when, "NAME", "When to compact (default prefill)");
 }
 
@@ -115,8 +121,12 @@ void declare(CLI::App& app, TalkFlags& flags) {
 }
 
 engine::CompactionSpec compaction_spec(const CacheFlags& flags) {
-  const std::string by_default = flags.budget.empty() ? "none" : "kvmerger";
-  return {flags.policy.empty() ? by_default : flags.policy, flags.heads, flags.fit, flags.budget};
+  const std::string by_default = flags.budget.empty() ? "none" : "default";
+  engine::CompactionSpec spec = engine::method_spec(flags.policy.empty() ? by_default : flags.policy);
+  if (!flags.heads.empty()) spec.heads = flags.heads;
+  if (!flags.fit.empty()) spec.fit = flags.fit;
+  spec.budget = flags.budget;
+  return spec;
 }
 
 engine::GenerateOptions generate_options(const GenerationFlags& flags, bool escapes) {
@@ -142,7 +152,8 @@ engine::SessionOptions session_options(const ModelFlags& flags, const CacheTypeF
           .value_type = row_type(types.value),
           .threads = flags.threads,
           .batch = flags.batch,
-          .needs = {}};
+          .needs = {},
+          .repeat_prompt = {}};
 }
 
 engine::Truncate truncation(const TextFlags& flags) {

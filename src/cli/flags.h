@@ -38,8 +38,9 @@ struct GenerationFlags {
 };
 
 struct CacheFlags {
-  std::string policy;  // empty: none, or kvmerger when there is a budget
-  std::string budget, heads = "uniform", fit = "none", when = "prefill";
+  std::string policy;      // empty: none, or the default method when there is a budget
+  std::string heads, fit;  // empty: those of the method
+  std::string budget, profile, when = "prefill";
 };
 
 struct TalkFlags {

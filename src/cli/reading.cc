@@ -9,6 +9,7 @@
 #include "cli/texts.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "engine/profiles.h"
 
 namespace kvmerger::cli {
 namespace {
@@ -49,18 +50,25 @@ void note_prompt(Record& record, const engine::Prompt& prompt) {
 }
 
 Compaction::Compaction(const CacheFlags& flags)
-    : compactor(compaction_spec(flags)), trigger(engine::find_trigger(flags.when)), when(flags.when) {}
+    : compactor(compaction_spec(flags)),
+      trigger(engine::find_trigger(flags.when)),
+      when(flags.when),
+      profile(flags.profile) {}
 
 Opened open_session(const std::string& command, const ModelFlags& model, const CacheTypeFlags& types,
-                    const Compaction& compaction) {
+                    Compaction& compaction) {
   Opened opened;
   opened.loaded = load_model(model.model, !model.no_repack);
   engine::SessionOptions options = session_options(model, types);
   options.needs = compaction.compactor.needs();
+  options.repeat_prompt = engine::repeat_prompt(*opened.loaded.tokenizer);
   opened.session = std::make_unique<engine::Session>(opened.loaded.model, options);
   opened.record = begin_record(command, opened.loaded, *opened.session);
   note_compactor(opened.record, compaction.compactor, compaction.when);
   print_banner(opened.record);
+  Progress progress("calibrating");
+  engine::provide_profile(compaction.compactor, opened.loaded.model, *opened.loaded.tokenizer, options.threads,
+                          compaction.profile, progress.hooks());
   return opened;
 }
 
@@ -85,7 +93,7 @@ void compact_if_due(engine::Session& session, engine::Moment moment, const Compa
   if (!compaction.trigger.due(moment)) return;
   Progress progress("compacting");
   progress.say(cat("compacting ", thousands(session.rows()), " rows with ", record.spec.policy));
-  record.compaction = session.compact(compaction.compactor);
+  record.compaction = session.compact(compaction.compactor, progress.hooks());
   record.compact_s += record.compaction->seconds;
   record.note = record.compaction->note;
 }

@@ -25,7 +25,7 @@ struct Compaction {
 
   engine::Compactor compactor;
   const engine::Trigger& trigger;
-  std::string when;
+  std::string when, profile;
 };
 
 // The model, and an empty session on it; prints the banner.
@@ -35,7 +35,7 @@ struct Opened {
   Record record;
 };
 Opened open_session(const std::string& command, const ModelFlags& model, const CacheTypeFlags& types,
-                    const Compaction& compaction);
+                    Compaction& compaction);
 
 // Reads tokens, adding time and count to the record. False when interrupted.
 bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, bool with_statistics, Record& record);

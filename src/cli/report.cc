@@ -19,6 +19,7 @@ std::vector<std::string> recorded(const policy::Needs& needs) {
   std::vector<std::string> names;
   if (needs.attn_sum) names.push_back("attention sums");
   if (needs.window > 0) names.push_back(cat("attention of the last ", needs.window, " queries"));
+  if (needs.queries > 0) names.push_back(cat(needs.queries, " reference queries"));
   if (needs.reconstruction) names.push_back("attention while the text is repeated");
   return names;
 }
@@ -34,11 +35,12 @@ bool untouched(const Record& record) {
 }
 
 // [layers][heads]
-Json rows_per_head(const Record& record) {
+template <typename T>
+Json per_head(const Record& record, const std::vector<T>& values) {
   const uint32_t heads = record.model->config().kv_heads;
   Json::Array layers;
-  for (size_t at = 0; record.compaction && at < record.compaction->rows.size(); at += heads) {
-    const auto first = record.compaction->rows.begin() + static_cast<std::ptrdiff_t>(at);
+  for (size_t at = 0; at < values.size(); at += heads) {
+    const auto first = values.begin() + static_cast<std::ptrdiff_t>(at);
     layers.push_back(Json::Array(first, first + heads));
   }
   return layers;
@@ -58,18 +60,22 @@ Json cache_json(const Record& record) {
                                        : static_cast<double>(done.rows_after) / static_cast<double>(done.rows_before)},
                          {"bytes_before", done.bytes_before},
                          {"bytes_after", done.bytes_after},
-                         {"untouched", untouched(record)}});
+                         {"untouched", untouched(record)},
+                         {"reconstruction_s", done.reconstruction_seconds},
+                         {"predicted_error", done.errors.empty() ? Json() : Json(done.error)},
+                         {"predicted_error_per_layer_head", per_head(record, done.errors)}});
   }
-  kv.insert(kv.end(),
-            {{"rows_end", record.rows},
-             {"bytes_end", record.bytes},
-             {"bytes_peak", record.bytes_peak},
-             {"bytes_full", record.bytes_full},
-             {"rows_per_layer_head", rows_per_head(record)},
-             {"statistics", Json::Object{{"recorded", Json::Array(record.recorded.begin(), record.recorded.end())},
-                                         {"bytes", record.bytes_statistics},
-                                         {"seconds", record.statistics_s}}},
-             {"note", record.note}});
+  kv.insert(
+      kv.end(),
+      {{"rows_end", record.rows},
+       {"bytes_end", record.bytes},
+       {"bytes_peak", record.bytes_peak},
+       {"bytes_full", record.bytes_full},
+       {"rows_per_layer_head", record.compaction ? per_head(record, record.compaction->rows) : Json(Json::Array())},
+       {"statistics", Json::Object{{"recorded", Json::Array(record.recorded.begin(), record.recorded.end())},
+                                   {"bytes", record.bytes_statistics},
+                                   {"seconds", record.statistics_s}}},
+       {"note", record.note}});
   return kv;
 }
 
@@ -148,6 +154,9 @@ void print_summary(const Record& record) {
                  : cat("cache     ", thousands(done.rows_before), " -> ", thousands(done.rows_after), " rows (",
                        share_text(share), "), ", bytes_text(done.bytes_before), " -> ", bytes_text(done.bytes_after),
                        " in ", seconds_text(record.compact_s)));
+    if (!done.errors.empty()) {
+      log_info(cat("error     ", share_text(done.error), " predicted, of the attention output, mean over heads"));
+    }
   }
   log_info(cat("KV now    ", thousands(record.rows), " rows, ", bytes_text(record.bytes), " (peak ",
                bytes_text(record.bytes_peak), "; a full cache of this text: ", bytes_text(record.bytes_full), ")"));

@@ -7,7 +7,7 @@
 namespace kvmerger::cli {
 
 int run(const RunOptions& options) {
-  const Compaction compaction(options.cache);
+  Compaction compaction(options.cache);
   const engine::GenerateOptions generation = generate_options(options.generation, !options.text.no_escape);
   check_writable(options.talk.report, "--report");
   const engine::PromptParts parts = prompt_parts(options.text);

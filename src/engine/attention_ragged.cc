@@ -58,13 +58,15 @@ struct RaggedAttention::Block {
   uint32_t count = 0;
 };
 
-RaggedAttention::RaggedAttention(const model::DecoderConfig& config, kv::Store& store, uint32_t threads)
+RaggedAttention::RaggedAttention(const model::DecoderConfig& config, kv::Store& store, ReferenceQueries& queries,
+                                 uint32_t threads)
     : heads_(config.kv_heads),
       group_(config.group()),
       head_dim_(config.head_dim),
       threads_(threads),
       scale_(1.0F / std::sqrt(static_cast<float>(config.head_dim))),
       store_(store),
+      queries_(queries),
       statistics_seconds_(threads) {
   KVM_CHECK(group_ <= kernels::kMaxQueries);
   for (uint32_t layer = 0; layer < config.layers; ++layer) {
@@ -83,17 +85,17 @@ ggml_tensor* RaggedAttention::attend(ggml_context* context, uint32_t layer, ggml
   std::array<ggml_tensor*, 2> rows{k, v};
   ggml_tensor* appended = custom(context, nothing, rows, &append_op, op);
   std::array<ggml_tensor*, 2> inputs{q, appended};
-  const bool decoding = q->ne[2] == 1 && !recording_;
+  const bool decoding = q->ne[2] == 1 && !recording_.any_stat();
   ggml_tensor* attended = custom(context, decoding ? nothing : width, inputs, &attend_op, op);
   std::array<ggml_tensor*, 1> done{attended};
   if (decoding) return custom(context, width, done, &merge_op, op);
-  if (!recording_) return attended;
+  if (!recording_.any_stat()) return attended;
   return ggml_custom_inplace(context, attended, nullptr, 0, &fold_op, GGML_N_TASKS_MAX, op);
 }
 
-void RaggedAttention::record(bool on, int32_t window_from) {
-  recording_ = on;
-  window_from_ = window_from;
+void RaggedAttention::record(const Recording& recording) {
+  recording_ = recording;
+  for (uint32_t stat = 0; stat < kv::kStats; ++stat) KVM_CHECK(!recording.stats[stat] || store_.shape().stats[stat]);
 }
 
 double RaggedAttention::statistics_seconds() const {
@@ -115,9 +117,10 @@ void RaggedAttention::begin_run(uint32_t tokens, int32_t first_pos) {
     for (uint32_t head = 0; head < heads_; ++head) max_rows_ = std::max(max_rows_, store_.rows(layer, head) + tokens);
   }
   const uint32_t queries = block_tokens() * group_;
-  scratch_floats_ = block_state(queries) + kernels::attend_scratch(queries, max_rows_, head_dim_, recording_);
+  scratch_floats_ =
+      block_state(queries) + kernels::attend_scratch(queries, max_rows_, head_dim_, recording_.any_stat());
   if (scratch_.size() < threads_ * scratch_floats_) scratch_.resize(threads_ * scratch_floats_);
-  if (tokens == 1 && !recording_) {
+  if (tokens == 1 && !recording_.any_stat()) {
     max_parts_ = parts(max_rows_);
     const size_t states = size_t{heads_} * max_parts_ * group_;
     if (partial_max_.size() < states) {
@@ -126,14 +129,19 @@ void RaggedAttention::begin_run(uint32_t tokens, int32_t first_pos) {
       partial_acc_.resize(states * head_dim_);
     }
   }
-  for (uint32_t stat = 0; recording_ && stat < kv::kStats; ++stat) {
-    if (store_.shape().stats[stat]) slot_stats_[stat].resize(size_t{heads_} * kSlots * max_rows_);
+  for (uint32_t stat = 0; stat < kv::kStats; ++stat) {
+    if (recording_.stats[stat]) slot_stats_[stat].resize(size_t{heads_} * kSlots * max_rows_);
+  }
+  if (recording_.queries) {
+    queries_.begin_run(tokens, first_pos);
+  } else {
+    queries_.no_run();
   }
 }
 
 float* RaggedAttention::slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) noexcept {
   std::vector<float>& values = slot_stats_[static_cast<size_t>(stat)];
-  if (!store_.shape().stats[static_cast<size_t>(stat)]) return nullptr;
+  if (!recorded(stat)) return nullptr;
   return values.data() + (size_t{head} * kSlots + slot) * max_rows_;
 }
 
@@ -154,17 +162,25 @@ void RaggedAttention::attend_op(ggml_tensor* dst, int thread, int /*threads*/, v
   RaggedAttention& port = *op.port;
   const ggml_tensor& q = *dst->src[0];
   float* scratch = port.scratch_.data() + static_cast<size_t>(thread) * port.scratch_floats_;
-  const bool decoding = port.tokens_ == 1 && !port.recording_;
-  const uint32_t per_head = decoding ? port.max_parts_ : port.recording_ ? kSlots : port.blocks();
+  const bool decoding = port.tokens_ == 1 && !port.recording_.any_stat();
+  if (thread == 0) port.sample_queries(op, q);
+  const uint32_t per_head = decoding ? port.max_parts_ : port.recording_.any_stat() ? kSlots : port.blocks();
   for (uint32_t unit; (unit = op.next.fetch_add(1)) < port.heads_ * per_head;) {
     const uint32_t head = unit / per_head, index = unit % per_head;
     if (decoding) {
       port.attend_part(op, q, head, index, scratch);
-    } else if (port.recording_) {
+    } else if (port.recording_.any_stat()) {
       port.attend_slot(op, q, *dst, head, index, port.seconds(thread), scratch);
     } else {
       port.attend_block(op, q, *dst, head, index, nullptr, scratch);
     }
+  }
+}
+
+void RaggedAttention::sample_queries(const LayerOp& op, const ggml_tensor& q) noexcept {
+  const size_t width = size_t{heads_} * group_ * head_dim_;
+  for (const ReferenceQueries::Pick& pick : queries_.picks()) {
+    std::copy_n(f32(q) + pick.token * width, width, queries_.slot(op.layer, pick.slot));
   }
 }
 
@@ -210,7 +226,7 @@ void RaggedAttention::attend_block(const LayerOp& op, const ggml_tensor& q, ggml
       work.query[work.count] = f32(q) + offset;
       work.output[work.count] = f32(dst) + offset;
       work.visible[work.count] = before + token + 1;
-      work.in_window[work.count] = first_pos_ + static_cast<int32_t>(token) >= window_from_;
+      work.in_window[work.count] = first_pos_ + static_cast<int32_t>(token) >= recording_.window_from;
     }
   }
   kernels::ColumnStats columns = stats ? *stats : kernels::ColumnStats{};
@@ -236,6 +252,14 @@ void RaggedAttention::attend_slot(const LayerOp& op, const ggml_tensor& q, ggml_
   for (uint32_t block = slot; block < blocks(); block += kSlots) attend_block(op, q, dst, head, block, &stats, scratch);
 }
 
+// Leaves the statistics of rows that are not to change at 0, which changes neither sums nor maxima.
+void RaggedAttention::clear_others(std::span<float> values) const noexcept {
+  if (recording_.rows_from_end == 0) return;
+  const size_t before = values.size() - tokens_;
+  std::ranges::fill(values.first(before - recording_.rows_from_end), 0.0F);
+  std::ranges::fill(values.subspan(before - recording_.rows_to_end), 0.0F);
+}
+
 void RaggedAttention::fold_op(ggml_tensor* /*dst*/, int thread, int threads, void* data) {
   const LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
@@ -243,9 +267,10 @@ void RaggedAttention::fold_op(ggml_tensor* /*dst*/, int thread, int threads, voi
   for (uint32_t head = static_cast<uint32_t>(thread); head < port.heads_; head += static_cast<uint32_t>(threads)) {
     const uint32_t rows = port.store_.rows(op.layer, head);
     for (const kv::Stat stat : {kv::Stat::kSum, kv::Stat::kWindow, kv::Stat::kMax}) {
-      for (uint32_t slot = 0; slot < kSlots; ++slot) {
-        const float* values = port.slot_stats(stat, head, slot);
-        if (values) port.store_.add_stat(op.layer, head, stat, {values, rows});
+      for (uint32_t slot = 0; slot < kSlots && port.recorded(stat); ++slot) {
+        const std::span<float> values{port.slot_stats(stat, head, slot), rows};
+        port.clear_others(values);
+        port.store_.add_stat(op.layer, head, stat, values);
       }
     }
   }

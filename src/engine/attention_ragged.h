@@ -5,8 +5,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "engine/reference_queries.h"
 #include "kernels/attention.h"
 #include "kv/store.h"
 #include "model/attention_port.h"
@@ -18,7 +20,19 @@ namespace kvmerger::engine {
 
 class RaggedAttention final : public model::AttentionPort {
  public:
-  RaggedAttention(const model::DecoderConfig& config, kv::Store& store, uint32_t threads);
+  // What is recorded while a graph runs.
+  struct Recording {
+    bool stats[kv::kStats] = {};  // only those the store has room for
+    int32_t window_from = 0;      // queries at positions >= window_from count for the window
+    bool queries = false;         // reference queries are sampled
+    // Of the rows that were there before the run, counted from their end: those whose statistics change. All others,
+    // and the new rows, stay as they are. Both 0: all rows.
+    uint32_t rows_from_end = 0, rows_to_end = 0;
+
+    bool any_stat() const { return stats[0] || stats[1] || stats[2]; }
+  };
+
+  RaggedAttention(const model::DecoderConfig& config, kv::Store& store, ReferenceQueries& queries, uint32_t threads);
   ~RaggedAttention() override;
 
   ggml_tensor* attend(ggml_context* context, uint32_t layer, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v) override;
@@ -26,9 +40,8 @@ class RaggedAttention final : public model::AttentionPort {
   // Before every graph run: `tokens` rows will be appended to every head, the first at first_pos. Reserves their pages
   // and all buffers; throws Error when memory does not suffice.
   void begin_run(uint32_t tokens, int32_t first_pos);
-  // Records the statistics the store has room for, until told otherwise. Queries at positions >= window_from count for
-  // the window. Only graphs built while recording record.
-  void record(bool on, int32_t window_from);
+  // Until told otherwise. Only graphs built while statistics are recorded record them.
+  void record(const Recording& recording);
   // Spent on statistics so far, beyond the attention itself: of all threads together, divided by their number.
   double statistics_seconds() const;
 
@@ -46,7 +59,10 @@ class RaggedAttention final : public model::AttentionPort {
   void attend_slot(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head, uint32_t slot,
                    double& seconds, float* scratch) noexcept;
   void attend_part(const LayerOp& op, const ggml_tensor& q, uint32_t head, uint32_t part, float* scratch) noexcept;
+  void sample_queries(const LayerOp& op, const ggml_tensor& q) noexcept;
+  bool recorded(kv::Stat stat) const { return recording_.stats[static_cast<size_t>(stat)]; }
   float* slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) noexcept;
+  void clear_others(std::span<float> values) const noexcept;
   uint32_t block_tokens() const;
   uint32_t blocks() const;
   size_t block_state(uint32_t queries) const;
@@ -57,8 +73,8 @@ class RaggedAttention final : public model::AttentionPort {
   const float scale_;
   kv::Store& store_;
   std::vector<std::unique_ptr<LayerOp>> layers_;
-  bool recording_ = false;
-  int32_t window_from_ = 0;
+  ReferenceQueries& queries_;
+  Recording recording_;
 
   // Of the present run.
   uint32_t tokens_ = 0;

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <mutex>
 #include <span>
 
 #include "core/error.h"
 #include "core/threads.h"
+#include "fit/response.h"
 
 namespace kvmerger::engine {
 namespace {
@@ -41,51 +43,126 @@ Compactor::Compactor(const CompactionSpec& spec)
 policy::Needs Compactor::needs() const {
   policy::Needs needs = policy_->needs();
   needs.queries = std::max(needs.queries, fit_->queries());
+  needs.reconstruction |= heads_->scores() == budget::Scores::kReconstruction;
   return needs;
 }
 
-std::vector<uint32_t> Compactor::share_out(const kv::Store& store, std::string& note) const {
-  budget::Request request;
-  request.layers = store.shape().layers;
-  request.heads = store.shape().heads;
-  request.have = rows_of(store);
-  for (uint32_t layer = 0; layer < request.layers; ++layer) {
-    request.whole.push_back(policy_->keeps_whole(layer, request.layers));
+class Compactor::Run {
+ public:
+  Run(const Compactor& own, kv::Store& store, const CompactionInput& input, uint32_t threads)
+      : own_(own), store_(store), input_(input), threads_(threads), shape_(store.shape()) {}
+
+  // [layers * heads] rows allowed.
+  std::vector<uint32_t> share_out(uint64_t total, std::string& note) const;
+  uint64_t total() const {
+    const std::vector<uint32_t> seen(size_t{shape_.layers} * shape_.heads, input_.tokens);
+    return budget::total_rows(*own_.size_, seen, kv::page_bytes(shape_));
   }
-  request.total = budget::total_rows(*size_, request.have, kv::page_bytes(store.shape()));
-  budget::Result result = heads_->rows(request);
+  // rows: [layers * heads] allowed; empty: the policy chooses. Fills errors.
+  void compact(const std::vector<uint32_t>& rows, std::vector<double>& errors) const;
+
+ private:
+  kv::Store::LayerData view(uint32_t layer) const;
+  std::vector<std::vector<float>> scores(uint64_t total) const;
+  kv::LayerPlan plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const;
+  void predict(const kv::LayerView& view, const kv::LayerPlan& plan, std::vector<double>& errors) const;
+
+  const Compactor& own_;
+  kv::Store& store_;
+  const CompactionInput& input_;
+  const uint32_t threads_;
+  const kv::StoreShape shape_;
+};
+
+kv::Store::LayerData Compactor::Run::view(uint32_t layer) const {
+  kv::Store::LayerData data = store_.view(layer);
+  for (uint32_t head = 0; head < shape_.heads && !input_.queries.empty(); ++head) {
+    const std::vector<float>& queries = input_.queries[layer * shape_.heads + head];
+    data.view.heads[head].query = {queries.data(), static_cast<uint32_t>(queries.size() / shape_.head_dim),
+                                   shape_.head_dim};
+  }
+  return data;
+}
+
+std::vector<std::vector<float>> Compactor::Run::scores(uint64_t total) const {
+  const budget::Scores wanted = own_.heads_->scores();
+  if (wanted == budget::Scores::kNone) return {};
+  std::vector<std::vector<float>> scores(size_t{shape_.layers} * shape_.heads);
+  const auto per_head = static_cast<uint32_t>(std::max<uint64_t>(1, total / scores.size()));
+  parallel_for(shape_.layers, threads_, [&](uint32_t layer) {
+    const kv::Store::LayerData data = view(layer);
+    for (uint32_t head = 0; head < shape_.heads; ++head) {
+      const kv::HeadView& rows = data.view.heads[head];
+      std::vector<float>& own = scores[layer * shape_.heads + head];
+      if (wanted == budget::Scores::kPolicy) {
+        own = own_.policy_->row_scores(rows, per_head);
+      } else {
+        own.assign(rows.attn_max.begin(), rows.attn_max.end());
+      }
+      if (own.size() == rows.rows()) continue;
+      throw UsageError(cat("--kv-heads ", own_.spec_.heads, " shares rows out by the policy's scores, and '",
+                           own_.spec_.policy, "' has none; choose other heads or another policy"));
+    }
+  });
+  return scores;
+}
+
+std::vector<uint32_t> Compactor::Run::share_out(uint64_t total, std::string& note) const {
+  budget::Request request;
+  request.layers = shape_.layers;
+  request.heads = shape_.heads;
+  request.have = rows_of(store_);
+  for (uint32_t layer = 0; layer < request.layers; ++layer) {
+    request.whole.push_back(own_.policy_->keeps_whole(layer, request.layers));
+  }
+  request.total = total;
+  request.scores = scores(total);
+  request.profile = own_.profile_.get();
+  budget::Result result = own_.heads_->rows(request);
   note = result.note;
   return std::move(result.rows);
 }
 
-kv::LayerPlan Compactor::plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const {
+kv::LayerPlan Compactor::Run::plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const {
   const size_t heads = view.heads.size();
   const auto own = rows.empty() ? std::span<const uint32_t>() : std::span(rows).subspan(view.index * heads, heads);
-  return fit_->fit(view, policy_->plan(view, own));
+  return own_.fit_->fit(view, own_.policy_->plan(view, own));
 }
 
-void Compactor::compact(kv::Store& store, const std::vector<uint32_t>& rows, uint32_t threads) const {
+void Compactor::Run::predict(const kv::LayerView& view, const kv::LayerPlan& plan, std::vector<double>& errors) const {
+  for (uint32_t head = 0; head < shape_.heads && !errors.empty(); ++head) {
+    errors[view.index * shape_.heads + head] = std::sqrt(fit::predicted_error(view.heads[head], plan[head]));
+  }
+}
+
+void Compactor::Run::compact(const std::vector<uint32_t>& rows, std::vector<double>& errors) const {
+  const bool predictable = !input_.queries.empty() && input_.queries[0].size() >= size_t{4} * shape_.head_dim;
+  if (predictable) errors.resize(size_t{shape_.layers} * shape_.heads);
   std::mutex applying;  // layers share the store's pool
-  parallel_for(store.shape().layers, threads, [&](uint32_t layer) {
-    if (rows.empty() && policy_->keeps_whole(layer, store.shape().layers)) return;
-    const kv::Store::LayerData data = store.view(layer);
+  parallel_for(shape_.layers, threads_, [&](uint32_t layer) {
+    if (rows.empty() && own_.policy_->keeps_whole(layer, shape_.layers)) return;
+    const kv::Store::LayerData data = view(layer);
     const kv::LayerPlan plan = this->plan(data.view, rows);
+    predict(data.view, plan, errors);
     const std::lock_guard lock(applying);
-    store.apply(layer, plan);
+    store_.apply(layer, plan);
   });
 }
 
-CompactionReport Compactor::run(kv::Store& store, uint32_t threads) const {
+CompactionReport Compactor::run(kv::Store& store, const CompactionInput& input, uint32_t threads) const {
   const auto start = std::chrono::steady_clock::now();
   CompactionReport report;
   report.spec = spec_;
   report.rows_before = store.total_rows();
   report.bytes_before = store.bytes().used;
   if (active() && report.rows_before > 0) {
-    const std::vector<uint32_t> rows = size_ ? share_out(store, report.note) : std::vector<uint32_t>{};
-    compact(store, rows, threads);
+    if (needs_profile() && !profile_) throw Error(cat("--kv-heads ", spec_.heads, " needs a profile of the model"));
+    const Run run(*this, store, input, threads);
+    run.compact(size_ ? run.share_out(run.total(), report.note) : std::vector<uint32_t>(), report.errors);
     store.shrink();
   }
+  for (const double error : report.errors) report.error += error * error / static_cast<double>(report.errors.size());
+  report.error = std::sqrt(report.error);
   report.rows_after = store.total_rows();
   report.bytes_after = store.bytes().used;
   report.rows = rows_of(store);

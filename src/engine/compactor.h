@@ -21,13 +21,27 @@ struct CompactionSpec {
   std::string budget;  // empty: none given
 };
 
+// [layers * heads] reference queries of a KV head, each [r, head_dim]; empty: none.
+using QueryRows = std::vector<std::vector<float>>;
+
+// What a compaction knows beside the rows.
+struct CompactionInput {
+  uint32_t tokens = 0;  // that the cache stands for: a share is of them
+  QueryRows queries;
+};
+
 struct CompactionReport {
   CompactionSpec spec;
   uint64_t rows_before = 0, rows_after = 0;
   size_t bytes_before = 0, bytes_after = 0;
-  double seconds = 0.0;
-  std::vector<uint32_t> rows;  // [layers * heads] after
-  std::string note;            // what the user should know, or empty
+  double seconds = 0.0;                 // all of it
+  double reconstruction_seconds = 0.0;  // of these, repeating the text
+  std::vector<uint32_t> rows;           // [layers * heads] after
+  // [layers * heads] predicted relative error of the attention output, on reference queries that no fit has seen; empty
+  // when there are none.
+  std::vector<double> errors;
+  double error = 0.0;  // root mean square of errors
+  std::string note;    // what the user should know, or empty
 };
 
 // What serves both.
@@ -44,19 +58,21 @@ class Compactor {
 
   // Replaces the rows of every layer by those of its plan. Throws Error when the plan cannot be made or memory does not
   // suffice; layers done before stay done, each is whole.
-  CompactionReport run(kv::Store& store, uint32_t threads) const;
+  CompactionReport run(kv::Store& store, const CompactionInput& input, uint32_t threads) const;
+
+  bool needs_profile() const { return heads_->needs_profile(); }
+  void use_profile(std::shared_ptr<const budget::Profile> profile) { profile_ = std::move(profile); }
 
  private:
-  std::vector<uint32_t> share_out(const kv::Store& store, std::string& note) const;
-  // rows: [layers * heads] allowed; empty: the policy chooses.
-  kv::LayerPlan plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const;
-  void compact(kv::Store& store, const std::vector<uint32_t>& rows, uint32_t threads) const;
+  // One run's work.
+  class Run;
 
   CompactionSpec spec_;
   std::unique_ptr<policy::Policy> policy_;
   std::unique_ptr<budget::HeadBudget> heads_;
   std::unique_ptr<fit::Fit> fit_;
   std::optional<budget::Size> size_;
+  std::shared_ptr<const budget::Profile> profile_;
 };
 
 }  // namespace kvmerger::engine

@@ -1,6 +1,7 @@
 #include "engine/session.h"
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 
 #include "core/error.h"
@@ -28,6 +29,10 @@ kv::StoreShape store_shape(const model::DecoderConfig& config, const SessionOpti
           .stats = {options.needs.attn_sum, options.needs.window > 0, options.needs.reconstruction}};
 }
 
+ReferenceQueries reference_queries(const model::DecoderConfig& config, const SessionOptions& options) {
+  return {config, (options.needs.queries + config.group() - 1) / config.group()};
+}
+
 }  // namespace
 
 size_t cache_bytes_per_token(const model::DecoderConfig& config, kernels::RowType key, kernels::RowType value) {
@@ -39,6 +44,7 @@ Session::Session(std::shared_ptr<const model::Model> model, const SessionOptions
     : model_(std::move(model)),
       options_(resolve(options, model_->config())),
       store_(store_shape(model_->config(), options_)),
+      queries_(reference_queries(model_->config(), options_)),
       executor_(options_.threads) {
   attach();
 }
@@ -47,7 +53,7 @@ Session::~Session() = default;
 
 void Session::attach() {
   graphs_.clear();
-  attention_ = std::make_unique<RaggedAttention>(model_->config(), store_, options_.threads);
+  attention_ = std::make_unique<RaggedAttention>(model_->config(), store_, queries_, options_.threads);
 }
 
 size_t Session::bytes_per_token() const {
@@ -59,7 +65,7 @@ size_t Session::statistics_bytes() const {
   kv::StoreShape plain = shape;
   std::fill(std::begin(plain.stats), std::end(plain.stats), false);
   const size_t page = kv::page_bytes(shape);
-  return store_.bytes().used / page * (page - kv::page_bytes(plain));
+  return store_.bytes().used / page * (page - kv::page_bytes(plain)) + queries_.bytes();
 }
 
 double Session::statistics_seconds() const { return attention_->statistics_seconds(); }
@@ -101,6 +107,7 @@ void Session::run(std::span<const Token> tokens, model::Outputs outputs, const R
   } catch (...) {  // some layers may have the rows already
     store_.truncate(first_pos);
     store_.shrink();
+    queries_.truncate(first_pos);
     throw;
   }
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
@@ -121,15 +128,25 @@ void Session::read(std::span<const Token> tokens, model::Outputs outputs, const 
   }
 }
 
+void Session::set_recording(const RaggedAttention::Recording& recording) {
+  if (recording.any_stat() != recording_) graphs_.clear();  // graphs that record differ from those that do not
+  recording_ = recording.any_stat();
+  attention_->record(recording);
+}
+
 void Session::extend(std::span<const Token> tokens, bool record, const RunHooks& hooks) {
   if (tokens.empty()) return;
-  record = record && options_.needs.any_attention();
-  if (record != recording_) graphs_.clear();  // graphs that record differ from those that do not
-  recording_ = record;
+  const policy::Needs& needs = options_.needs;
   const size_t end = tokens_.size() + tokens.size();
-  attention_->record(record,
-                     static_cast<int32_t>(end) - static_cast<int32_t>(std::min<size_t>(end, options_.needs.window)));
-  if (record) store_.clear_stat(kv::Stat::kWindow);
+  RaggedAttention::Recording recording;
+  if (record) {
+    recording.stats[static_cast<size_t>(kv::Stat::kSum)] = needs.attn_sum;
+    recording.stats[static_cast<size_t>(kv::Stat::kWindow)] = needs.window > 0;
+    recording.window_from = static_cast<int32_t>(end - std::min<size_t>(end, needs.window));
+    recording.queries = needs.queries > 0;
+    if (needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
+  }
+  set_recording(recording);
   read(tokens, model::Outputs::kLast, hooks, nullptr);
   const std::span<const float> last = graphs_.back()->logits();
   logits_.assign(last.begin(), last.end());
@@ -138,9 +155,7 @@ void Session::extend(std::span<const Token> tokens, bool record, const RunHooks&
 void Session::score(std::span<const Token> tokens, const std::function<void(uint32_t, std::span<const float>)>& sink,
                     const RunHooks& hooks) {
   const size_t vocabulary = model_->config().vocabulary;
-  if (recording_) graphs_.clear();
-  recording_ = false;
-  attention_->record(false, 0);
+  set_recording({});
   read(tokens, model::Outputs::kAll, hooks, [&](uint32_t first) {
     const std::span<const float> all = graphs_.back()->logits();
     for (uint32_t row = 0; row < all.size() / vocabulary; ++row)
@@ -161,11 +176,13 @@ Session::Synced Session::sync(std::span<const Token> tokens, const RunHooks& hoo
   const bool rebuilt = common < compacted_;
   if (rebuilt) {
     store_ = kv::Store(store_.shape());
-    compacted_ = 0;
+    queries_.truncate(0);
+    compacted_ = reconstructed_ = 0;
     common = 0;
     attach();
   } else if (common < tokens_.size()) {
     store_.truncate(static_cast<int32_t>(common));
+    queries_.truncate(static_cast<int32_t>(common));
   }
   tokens_.resize(common);
   extend(tokens.subspan(common), false, hooks);
@@ -175,8 +192,10 @@ Session::Synced Session::sync(std::span<const Token> tokens, const RunHooks& hoo
 std::unique_ptr<Session> Session::fork() const {
   auto copy = std::make_unique<Session>(model_, options_);
   copy->store_ = store_.copy();
+  copy->queries_ = queries_;
   copy->attach();
   copy->compacted_ = compacted_;
+  copy->reconstructed_ = reconstructed_;
   copy->tokens_ = tokens_;
   copy->logits_ = logits_;
   return copy;
@@ -186,14 +205,57 @@ void Session::rewind(uint32_t count) {
   KVM_CHECK(count <= tokens_.size());
   store_.truncate(static_cast<int32_t>(count));
   store_.shrink();
+  queries_.truncate(static_cast<int32_t>(count));
   tokens_.resize(count);
   logits_.clear();
 }
 
-CompactionReport Session::compact(const Compactor& compactor) {
+void Session::reconstruct_chunk(uint32_t begin, uint32_t end, const RunHooks& hooks) {
+  const auto seen = static_cast<uint32_t>(tokens_.size());
+  std::vector<Token> repeated = options_.repeat_prompt;
+  repeated.insert(repeated.end(), tokens_.begin() + begin, tokens_.begin() + end);
+  RaggedAttention::Recording recording;
+  recording.stats[static_cast<size_t>(kv::Stat::kMax)] = true;
+  recording.rows_from_end = seen - begin;
+  recording.rows_to_end = seen - end;
+  set_recording(recording);
+  run(repeated, model::Outputs::kNone, hooks);
+  tokens_.resize(seen);
+  store_.truncate(static_cast<int32_t>(seen));
+}
+
+void Session::reconstruct(const RunHooks& hooks) {
+  KVM_CHECK(options_.needs.reconstruction);
+  const auto seen = static_cast<uint32_t>(tokens_.size());
+  const uint32_t first = std::max(reconstructed_, compacted_);
+  while (reconstructed_ < seen) {
+    const uint32_t begin = std::max(reconstructed_, first), end = std::min(seen, begin + options_.batch);
+    reconstruct_chunk(begin, end, hooks);
+    reconstructed_ = end;
+    if (hooks.progress) hooks.progress(end - first, seen - first);
+  }
+  store_.shrink();
+}
+
+std::vector<float> Session::reconstruction(uint32_t layer, uint32_t head) const {
+  const kv::Store::LayerData data = store_.view(layer);
+  const std::span<const float> scores = data.view.heads[head].attn_max;
+  return {scores.begin(), scores.end()};
+}
+
+CompactionReport Session::compact(const Compactor& compactor, const RunHooks& hooks) {
+  const auto start = std::chrono::steady_clock::now();
+  if (compactor.needs().reconstruction) reconstruct(hooks);
+  const std::chrono::duration<double> reconstruction = std::chrono::steady_clock::now() - start;
   // Also when it fails: some layers may have changed.
   if (compactor.active()) compacted_ = static_cast<uint32_t>(tokens_.size());
-  return compactor.run(store_, options_.threads);
+  const auto end = static_cast<int32_t>(tokens_.size());
+  const bool asked = compactor.active() && compactor.needs().queries > 0;
+  CompactionReport report = compactor.run(
+      store_, {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end) : QueryRows()}, options_.threads);
+  report.reconstruction_seconds = reconstruction.count();
+  report.seconds += reconstruction.count();
+  return report;
 }
 
 void Session::save(const std::string& path, const std::string& about) const {

@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/attention_ragged.h"
 #include "engine/compactor.h"
+#include "engine/reference_queries.h"
 #include "kernels/page.h"
 #include "kv/store.h"
 #include "model/graph.h"
@@ -43,8 +45,6 @@ struct RunHooks {
   std::function<void(uint32_t done, uint32_t total)> progress;  // after every batch
   std::function<bool()> cancelled;                              // asked often, also inside a batch; must not throw
 };
-
-class RaggedAttention;
 
 class Session {
  public:
@@ -83,13 +83,20 @@ class Session {
   // Drops what was read behind the first `count` tokens. Throws Error when the last compaction was behind them.
   void rewind(uint32_t count);
 
-  // Throws Error as Compactor::run does; the session can be used on.
-  CompactionReport compact(const Compactor& compactor);
+  // Throws Error as Compactor::run does, Interrupted when cancelled in a reconstruction pass; the session can be used
+  // on.
+  CompactionReport compact(const Compactor& compactor, const RunHooks& hooks = {});
+  // KVzip's pass: has the text read since the last compaction repeated behind itself, chunk by chunk, and keeps the
+  // largest attention that each row of a chunk gets while the chunk is repeated. The text itself does not change.
+  // compact calls it when the compactor needs it. Throws as extend does.
+  void reconstruct(const RunHooks& hooks = {});
+  // Of one KV head, [rows]: what reconstruct found.
+  std::vector<float> reconstruction(uint32_t layer, uint32_t head) const;
 
   kv::StoreBytes bytes() const { return store_.bytes(); }
   uint64_t rows() const { return store_.total_rows(); }
   size_t bytes_per_token() const;   // of a full cache, without statistics
-  size_t statistics_bytes() const;  // the part of bytes().used that is statistics
+  size_t statistics_bytes() const;  // the part of bytes().used that is statistics, and reference queries besides
   // What recording statistics has cost since the cache was begun: seconds of all threads together, divided by their
   // number.
   double statistics_seconds() const;
@@ -110,15 +117,19 @@ class Session {
   // That `more` can be read behind the first `before` tokens.
   void check(size_t before, std::span<const Token> more) const;
   void attach();
+  void set_recording(const RaggedAttention::Recording& recording);
+  void reconstruct_chunk(uint32_t begin, uint32_t end, const RunHooks& hooks);
 
   std::shared_ptr<const model::Model> model_;
   SessionOptions options_;
   kv::Store store_;
+  ReferenceQueries queries_;
   std::unique_ptr<RaggedAttention> attention_;
   model::Executor executor_;
   std::vector<std::unique_ptr<model::DecoderGraph>> graphs_;  // most recently used last
-  bool recording_ = false;
-  uint32_t compacted_ = 0;  // tokens seen at the last compaction: the cache cannot be cut below
+  bool recording_ = false;                                    // whether the graphs record statistics
+  uint32_t compacted_ = 0;      // tokens seen at the last compaction: the cache cannot be cut below
+  uint32_t reconstructed_ = 0;  // tokens that have been repeated
   std::vector<Token> tokens_;
   std::vector<float> logits_;
 };

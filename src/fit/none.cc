@@ -4,10 +4,7 @@
 namespace kvmerger::fit {
 namespace {
 
-class None final : public Fit {
- public:
-  kv::LayerPlan fit(const kv::LayerView&, kv::LayerPlan plan) const override { return plan; }
-};
+class None final : public Fit {};
 
 }  // namespace
 

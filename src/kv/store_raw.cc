@@ -59,8 +59,8 @@ Store Store::copy() const {
   Store copy(impl_->shape);
   std::vector<std::byte> bytes;
   save([&](const void* data, size_t size) {
-    const auto* from = static_cast<const std::byte*>(data);
-    bytes.insert(bytes.end(), from, from + size);
+    bytes.resize(bytes.size() + size);
+    std::memcpy(bytes.data() + bytes.size() - size, data, size);
   });
   size_t at = 0;
   copy.load([&](void* to, size_t size) {

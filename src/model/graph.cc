@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "model/attention_port.h"
 #include "model/model.h"
+#include "model/rope.h"
 
 namespace kvmerger::model {
 namespace {
@@ -62,12 +63,7 @@ class Builder {
   }
 
   ggml_tensor* rotate(ggml_tensor* x) {
-    const Rope& rope = config_.rope;
-    const int mode = config_.arch->neox_rope ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
-    constexpr float kBetaFast = 32.0F, kBetaSlow = 1.0F;  // yarn's ramp, as every converter assumes
-    return ggml_rope_ext(context_, x, positions, weights_.rope_factors, static_cast<int>(rope.dims), mode,
-                         static_cast<int>(rope.original_context), rope.base, rope.scale, rope.ext_factor,
-                         rope.attn_factor, kBetaFast, kBetaSlow);
+    return rope(context_, config_, weights_, x, positions, config_.rope.attn_factor);
   }
 
   ggml_tensor* attend(uint32_t layer, ggml_tensor* x) {  // [embedding, m] -> [heads * head_dim, m]

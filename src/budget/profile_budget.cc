@@ -1,0 +1,52 @@
+// Rows by what the model's heads need on other texts: one threshold on the score for all heads, found so that the rows
+// above it add up to the total (water-filling).
+#include <algorithm>
+#include <cmath>
+
+#include "budget/budget.h"
+
+namespace kvmerger::budget {
+namespace {
+
+constexpr int kHalvings = 100;  // of the range of the threshold's logarithm
+
+class ByProfile final : public HeadBudget {
+ public:
+  void options(OptionVisitor& visitor) override {
+    visitor.whole("least", least_, 1, 65536, "rows that every head keeps");
+    visitor.whole("ends", ends_, 0, 65536, "first and newest rows, which the profile says nothing of");
+  }
+  bool needs_profile() const override { return true; }
+
+ protected:
+  std::vector<double> wishes(const Request& request, const Pool& pool) const override {
+    const double mean = static_cast<double>(pool.total) / static_cast<double>(pool.heads.size());
+    const double least = std::min(double{1.0 * least_}, mean), ends = std::min(double{1.0 * ends_}, mean);
+    std::vector<double> wishes(pool.heads.size());
+    const auto above = [&](double log_threshold) {
+      double sum = 0.0;
+      for (size_t at = 0; at < wishes.size(); ++at) {
+        const double have = request.have[pool.heads[at]];
+        const double share = request.profile->share_above(pool.heads[at], std::exp(log_threshold));
+        sum += wishes[at] = std::clamp(ends + share * (have - ends), std::min(least, have), have);
+      }
+      return sum;
+    };
+    double low = std::log(1e-10), high = std::log(2.0);  // all rows, none
+    for (int halving = 0; halving < kHalvings; ++halving) {
+      const double middle = (low + high) / 2;
+      (above(middle) > static_cast<double>(pool.total) ? low : high) = middle;
+    }
+    above(high);
+    return wishes;
+  }
+
+ private:
+  uint32_t least_ = 40, ends_ = 36;
+};
+
+}  // namespace
+
+std::unique_ptr<HeadBudget> make_by_profile() { return std::make_unique<ByProfile>(); }
+
+}  // namespace kvmerger::budget

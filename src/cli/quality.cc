@@ -1,0 +1,190 @@
+// kvmerger quality: methods at budgets, measured against the full cache on texts (src/eval).
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <set>
+
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/interrupt.h"
+#include "cli/load.h"
+#include "cli/progress.h"
+#include "cli/texts.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "engine/methods.h"
+#include "engine/profiles.h"
+#include "eval/runner.h"
+
+namespace kvmerger::cli {
+namespace {
+
+// Every method at every budget. Throws UsageError on what is not known.
+std::vector<eval::Candidate> candidates(const QualityOptions& options) {
+  std::vector<eval::Candidate> all;
+  for (const std::string& method : engine::split_methods(options.methods)) {
+    engine::CompactionSpec spec = engine::method_spec(method);
+    if (spec.policy == "none") {  // the full cache has no budget
+      all.push_back({method, engine::Compactor(spec)});
+      continue;
+    }
+    for (const std::string& budget : options.budgets) {
+      spec.budget = budget;
+      all.push_back({method, engine::Compactor(spec)});
+    }
+  }
+  return all;
+}
+
+eval::TaskSizes sizes(const QualityOptions& options, uint32_t context) {
+  return {context, options.continuation, options.passages, options.skip_lines ? 0 : options.questions, options.seed};
+}
+
+void warn_of_length(const model::Model& model, const QualityOptions& options) {
+  const uint32_t longest = *std::ranges::max_element(options.contexts) + options.continuation;
+  if (longest > model.config().context) {
+    log_warn(cat("texts of ", thousands(longest), " tokens are longer than the model was trained for (",
+                 thousands(model.config().context), "); expect worse predictions beyond that"));
+  }
+}
+
+std::vector<eval::TextTasks> all_tasks(const QualityOptions& options, const text::Tokenizer& tokenizer) {
+  std::vector<eval::TextTasks> tasks;
+  std::set<std::string> names;
+  for (const std::string& file : options.files) {
+    const std::string name = std::filesystem::path(file).stem().string(), text = read_document(file);
+    if (!names.insert(name).second) {
+      throw UsageError(cat("two texts are called ", name, "; their rows could not be told apart"));
+    }
+    for (const uint32_t context : options.contexts) {
+      tasks.push_back(eval::make_tasks(tokenizer, name, text, sizes(options, context)));
+    }
+  }
+  return tasks;
+}
+
+// What is left to measure on one text.
+struct Todo {
+  const eval::TextTasks* tasks;
+  std::vector<const eval::Candidate*> candidates;
+};
+
+std::vector<Todo> left_to_do(const eval::Bench& bench, const std::vector<eval::TextTasks>& tasks,
+                             const std::vector<eval::Candidate>& candidates, const std::vector<eval::Row>& rows) {
+  std::vector<Todo> todo;
+  for (const eval::TextTasks& text : tasks) {
+    Todo left{&text, {}};
+    for (const eval::Candidate& candidate : candidates) {
+      const eval::RowKey key = eval::row_key(bench, text, candidate);
+      if (std::ranges::find(rows, key, &eval::Row::key) == rows.end()) left.candidates.push_back(&candidate);
+    }
+    if (!left.candidates.empty()) todo.push_back(std::move(left));
+  }
+  return todo;
+}
+
+// Tells of each row, and how long the others will take.
+class Watch {
+ public:
+  explicit Watch(size_t rows) : rows_(rows), start_(std::chrono::steady_clock::now()) {}
+
+  void say(const eval::Row& row) {
+    ++done_;
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const double left = seconds / static_cast<double>(done_) * static_cast<double>(rows_ - done_);
+    const eval::RowKey& key = row.key;
+    std::string line = cat("[", done_, "/", rows_, "] ", key.text, " ", key.sizes.context, "  ", key.method);
+    if (!key.spec.budget.empty()) line += " " + key.spec.budget;
+    line +=
+        cat("  rows ", share_text(row.rows_share), "  KL ", fixed(row.kl, 5), "  recall ", fixed(row.recall_dnll, 4));
+    if (row.lines) line += cat("  lines ", fixed(row.lines->em, 2), " of ", fixed(row.lines->em_full, 2));
+    log_info(cat(line, "  (about ", seconds_text(left), " left)"));
+  }
+
+ private:
+  size_t rows_, done_ = 0;
+  std::chrono::steady_clock::time_point start_;
+};
+
+// False when interrupted.
+bool measure_all(const eval::Bench& bench, const std::vector<Todo>& todo, eval::RowWriter& writer) {
+  size_t rows = 0;
+  for (const Todo& text : todo) rows += text.candidates.size();
+  Watch watch(rows);
+  Progress progress("");
+  const eval::Listener listener{[&](const std::string& what) { progress.say(what); }, [] { return interrupted(); },
+                                [&](const eval::Row& row) {
+                                  writer.write(row);
+                                  progress.say("");
+                                  watch.say(row);
+                                }};
+  try {
+    for (const Todo& text : todo) eval::measure(bench, *text.tasks, text.candidates, listener);
+  } catch (const engine::Interrupted&) {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void declare(CLI::App& app, QualityOptions& options) {
+  const auto several = [](CLI::Option* option) { return option->take_all()->allow_extra_args(false); };
+  several(app.add_option("-f,--file", options.files, "Text; may be given several times"))->type_name("FILE");
+  several(app.add_option("-c,--ctx-size", options.contexts, "Tokens that are compressed, one or several: 2048,6144"))
+      ->delimiter(',')
+      ->check(CLI::Range(1, INT32_MAX / 2).description(""))
+      ->type_name("N");
+  app.add_option("--methods", options.methods, "Methods, or policy+heads+fit, separated by commas")->type_name("SPEC");
+  several(app.add_option("--budgets", options.budgets, "Budgets of each, as --kv-budget: 50%,35%"))
+      ->delimiter(',')
+      ->type_name("SIZE");
+  app.add_option("-o,--output", options.output, "Rows of results, one JSON a line; what it has is not measured again")
+      ->required()
+      ->type_name("FILE");
+  const auto number = [&](const char* name, uint32_t& field, int least, int most, const char* help) {
+    app.add_option(name, field, help)
+        ->capture_default_str()
+        ->check(CLI::Range(least, most).description(""))
+        ->type_name("N");
+  };
+  number("--continuation", options.continuation, 2, 1 << 20, "Tokens behind the context to predict");
+  number("--passages", options.passages, 1, 1000, "Passages of the context to say again");
+  number("--questions", options.questions, 1, 1000, "Questions about a record of lines");
+  app.add_flag("--skip-lines", options.skip_lines, "No record of lines");
+  app.add_option("--seed", options.seed, "Where passages lie, what the lines are")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("-m,--model", options.model, "GGUF file; without it the model of tools/fetch_model")
+      ->type_name("FILE");
+  number("-t,--threads", options.threads, 0, 512, "Threads; 0: one per core");
+  number("-b,--batch-size", options.batch, 1, 65536, "Tokens read at once");
+  app.add_flag("-q,--quiet", options.quiet, "Only warnings and errors on stderr");
+}
+
+int quality(const QualityOptions& options) {
+  std::vector<eval::Candidate> methods = candidates(options);
+  check_writable(options.output, "--output");
+  const eval::RowsRead before = eval::read_rows(options.output);
+  const Loaded loaded = load_model(options.model, true);
+  warn_of_length(*loaded.model, options);
+  const std::vector<eval::TextTasks> tasks = all_tasks(options, *loaded.tokenizer);
+  eval::Bench bench{loaded.model, *loaded.tokenizer, {}};
+  bench.options.threads = options.threads;
+  bench.options.batch = options.batch;
+  const std::vector<Todo> todo = left_to_do(bench, tasks, methods, before.rows);
+  for (eval::Candidate& method : methods) {
+    const auto wanted = [&](const Todo& text) {
+      return std::ranges::find(text.candidates, &method) != text.candidates.end();
+    };
+    if (std::ranges::none_of(todo, wanted)) continue;
+    engine::provide_profile(method.compactor, loaded.model, *loaded.tokenizer, options.threads);
+  }
+  eval::RowWriter writer(options.output, before.whole);
+  const bool done = measure_all(bench, todo, writer);
+  return done ? 0 : interrupted_code();
+}
+
+}  // namespace kvmerger::cli

@@ -1,0 +1,67 @@
+// Rows of results and the file of JSON lines that keeps them: one row per text, context, method and budget.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "engine/compactor.h"
+#include "eval/tasks.h"
+
+namespace kvmerger::eval {
+
+// What a row is of: rows with equal keys are measurements of the same thing.
+struct RowKey {
+  std::string text, model, fingerprint, cache_type;
+  std::string method;  // as named by the user
+  engine::CompactionSpec spec;
+  TaskSizes sizes;
+
+  bool operator==(const RowKey& other) const;
+};
+
+struct LineScores {
+  double em = 0, em_full = 0;  // share of questions answered exactly; by the full cache
+  double dnll = 0;             // NLL of the right answer, per token, minus the full cache's
+};
+
+struct Row {
+  RowKey key;
+  double rows_share = 0;             // rows after compaction / before, all layers and heads together
+  size_t bytes = 0, bytes_full = 0;  // of the cache of the text, without statistics
+  double kl = 0, dnll = 0, top1 = 0, recall_dnll = 0;
+  std::optional<LineScores> lines;
+  double compact_s = 0;                    // mean over the text and the record of lines
+  double prefill_s = 0, statistics_s = 0;  // of the text; the second is part of the first
+};
+
+Json to_json(const Row& row);
+// Throws Error saying what is missing.
+Row row_from_json(const Json& json);
+
+// The rows of a file that may not be there. A last line that is not whole, as an interrupted write leaves it, is not
+// counted; `whole` is then where it begins. Throws Error naming the line when the file is not one of rows.
+struct RowsRead {
+  std::vector<Row> rows;
+  size_t whole = 0;      // bytes of whole lines
+  bool damaged = false;  // something was behind them
+};
+RowsRead read_rows(const std::string& path);
+
+// Adds rows to a file, each at once.
+class RowWriter {
+ public:
+  // Cuts off what is behind `whole` bytes. Throws Error when the file cannot be written.
+  RowWriter(const std::string& path, size_t whole);
+  void write(const Row& row);  // throws Error
+
+ private:
+  std::string path_;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+};
+
+}  // namespace kvmerger::eval

@@ -1,0 +1,246 @@
+#include "eval/runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/error.h"
+#include "engine/prompt.h"
+#include "eval/measures.h"
+
+namespace kvmerger::eval {
+namespace {
+
+using engine::Session;
+using Candidates = std::vector<const Candidate*>;
+
+// What is measured on one cache. Lines: NLL per token of the right answers, and the share answered exactly.
+struct LineResult {
+  double em = 0, nll = 0;
+};
+struct FullCache {
+  Predictions continuation;
+  double recall = 0;  // NLL per token
+  LineResult lines;
+};
+// Full caches of text and record, with the statistics of a group of candidates.
+struct Caches {
+  std::unique_ptr<Session> text, lines;
+  double prefill_s = 0, statistics_s = 0;
+};
+
+class Measurement {
+ public:
+  Measurement(const Bench& bench, const TextTasks& tasks, const Listener& listener)
+      : bench_(bench), tasks_(tasks), listener_(listener) {
+    hooks_.cancelled = listener.cancelled;
+  }
+  void run(const Candidates& group);
+
+ private:
+  std::unique_ptr<Session> read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs);
+  Caches read_all(const Candidates& group);
+  void score(Session& session, std::span<const Token> tokens,
+             const std::function<void(uint32_t, std::span<const float>)>& sink) {
+    session.score(tokens, sink, hooks_);
+  }
+  FullCache measure_full(const Caches& caches);
+  double recall(Session& session);
+  LineResult lines(Session& session);
+  Row measure(const Caches& caches, const Candidate& candidate);
+  void measure_text(const Caches& caches, const Candidate& candidate, Row& row);
+  void measure_lines(const Caches& caches, const Candidate& candidate, Row& row);
+
+  const Bench& bench_;
+  const TextTasks& tasks_;
+  const Listener& listener_;
+  engine::RunHooks hooks_;
+  std::optional<FullCache> full_;
+};
+
+// Tokens that are read behind the context, at most.
+size_t tail(const TextTasks& tasks) {
+  size_t most = tasks.excerpt.continuation.size();
+  for (const std::vector<Token>& passage : tasks.passages.tokens) most = std::max(most, passage.size());
+  if (!tasks.lines) return most;
+  for (const Question& question : tasks.lines->questions) {
+    most = std::max(most, tasks.lines->common.size() + question.ask.size() + question.answer.size());
+  }
+  return most;
+}
+
+std::unique_ptr<Session> Measurement::read(const std::string& what, const std::vector<Token>& tokens,
+                                           const policy::Needs& needs) {
+  engine::SessionOptions options = bench_.options;
+  options.context = static_cast<uint32_t>(tasks_.sizes.context + tail(tasks_));
+  options.needs = needs;
+  if (needs.reconstruction) options.repeat_prompt = engine::repeat_prompt(bench_.tokenizer);
+  auto session = std::make_unique<Session>(bench_.model, options);
+  engine::RunHooks hooks = hooks_;
+  hooks.progress = [&](uint32_t done, uint32_t total) {
+    listener_.doing(cat("reading ", what, ": ", done, " of ", total, " tokens"));
+  };
+  session->extend(tokens, true, hooks);
+  return session;
+}
+
+Caches Measurement::read_all(const Candidates& group) {
+  policy::Needs needs;
+  for (const Candidate* candidate : group) needs = engine::all_of(needs, candidate->compactor.needs());
+  Caches caches;
+  const auto start = std::chrono::steady_clock::now();
+  caches.text = read(tasks_.text, tasks_.excerpt.context, needs);
+  caches.prefill_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  caches.statistics_s = caches.text->statistics_seconds();
+  if (tasks_.lines) caches.lines = read(cat(tasks_.lines->count, " lines"), tasks_.lines->record, needs);
+  return caches;
+}
+
+FullCache Measurement::measure_full(const Caches& caches) {
+  FullCache full;
+  const auto text = caches.text->fork();
+  const auto behind = static_cast<uint32_t>(text->tokens().size());
+  score(*text, tasks_.excerpt.continuation,
+        [&](uint32_t, std::span<const float> logits) { full.continuation.add(logits); });
+  text->rewind(behind);
+  full.recall = recall(*text);
+  if (caches.lines) full.lines = lines(*caches.lines->fork());
+  return full;
+}
+
+// NLL per token of the passages behind their cues.
+double Measurement::recall(Session& session) {
+  const auto behind = static_cast<uint32_t>(session.tokens().size());
+  double sum = 0, count = 0;
+  for (const std::vector<Token>& passage : tasks_.passages.tokens) {
+    score(session, std::span(passage).first(passage.size() - 1), [&](uint32_t index, std::span<const float> logits) {
+      if (index + 1 < tasks_.passages.cue) return;
+      sum += nll(logits, passage[index + 1]);
+      ++count;
+    });
+    session.rewind(behind);
+  }
+  return sum / count;
+}
+
+LineResult Measurement::lines(Session& session) {
+  LineResult result;
+  session.extend(tasks_.lines->common, false, hooks_);
+  const auto behind = static_cast<uint32_t>(session.tokens().size());
+  double tokens = 0;
+  for (const Question& question : tasks_.lines->questions) {
+    std::vector<Token> all = question.ask;
+    all.insert(all.end(), question.answer.begin(), question.answer.end() - 1);
+    bool exact = true;
+    score(session, all, [&](uint32_t index, std::span<const float> logits) {
+      if (index + 1 < question.ask.size()) return;
+      const Token right = question.answer[index + 1 - question.ask.size()];
+      exact = exact && argmax(logits) == static_cast<uint32_t>(right);
+      result.nll += nll(logits, right);
+      ++tokens;
+    });
+    result.em += exact ? 1 : 0;
+    session.rewind(behind);
+  }
+  result.em /= static_cast<double>(tasks_.lines->questions.size());
+  result.nll /= tokens;
+  return result;
+}
+
+void Measurement::measure_text(const Caches& caches, const Candidate& candidate, Row& row) {
+  const auto session = caches.text->fork();
+  const auto behind = static_cast<uint32_t>(session->tokens().size());
+  const engine::CompactionReport report = session->compact(candidate.compactor);
+  row.rows_share = static_cast<double>(report.rows_after) / static_cast<double>(report.rows_before);
+  row.bytes = session->bytes().used - session->statistics_bytes();
+  row.bytes_full = session->bytes_per_token() * behind;
+  row.compact_s = report.seconds;
+  Comparison comparison(full_->continuation, tasks_.excerpt.continuation);
+  score(*session, tasks_.excerpt.continuation,
+        [&](uint32_t, std::span<const float> logits) { comparison.add(logits); });
+  session->rewind(behind);
+  row.kl = comparison.kl();
+  row.dnll = comparison.dnll();
+  row.top1 = comparison.top1();
+  row.recall_dnll = recall(*session) - full_->recall;
+}
+
+void Measurement::measure_lines(const Caches& caches, const Candidate& candidate, Row& row) {
+  const auto session = caches.lines->fork();
+  row.compact_s = (row.compact_s + session->compact(candidate.compactor).seconds) / 2;
+  const LineResult result = lines(*session);
+  row.lines = {result.em, full_->lines.em, result.nll - full_->lines.nll};
+}
+
+Row Measurement::measure(const Caches& caches, const Candidate& candidate) {
+  Row row;
+  row.key = row_key(bench_, tasks_, candidate);
+  row.prefill_s = caches.prefill_s;
+  row.statistics_s = caches.statistics_s;
+  measure_text(caches, candidate, row);
+  if (caches.lines) measure_lines(caches, candidate, row);
+  return row;
+}
+
+void Measurement::run(const Candidates& group) {
+  const Caches caches = read_all(group);
+  if (!full_) {
+    listener_.doing(cat(tasks_.text, ": the full cache"));
+    full_ = measure_full(caches);
+  }
+  for (const Candidate* candidate : group) {
+    listener_.doing(cat(tasks_.text, ": ", candidate->name, " ", candidate->compactor.spec().budget));
+    listener_.row(measure(caches, *candidate));
+  }
+}
+
+// Whether one reading serves both. A session records over one window only, and repeating the text takes long: other
+// methods should not have that in their prefill time.
+bool together(const Candidate& left, const Candidate& right) {
+  const policy::Needs a = left.compactor.needs(), b = right.compactor.needs();
+  return a.reconstruction == b.reconstruction && (a.window == b.window || a.window == 0 || b.window == 0);
+}
+
+std::vector<Candidates> groups(std::span<const Candidate* const> candidates) {
+  std::vector<Candidates> groups;
+  for (const Candidate* candidate : candidates) {
+    const auto found = std::ranges::find_if(groups, [&](const Candidates& group) {
+      return std::ranges::all_of(group, [&](const Candidate* member) { return together(*member, *candidate); });
+    });
+    if (found == groups.end()) {
+      groups.push_back({candidate});
+    } else {
+      found->push_back(candidate);
+    }
+  }
+  return groups;
+}
+
+const char* type_name(kernels::RowType type) { return type == kernels::RowType::kF32 ? "f32" : "f16"; }
+
+}  // namespace
+
+TextTasks make_tasks(const text::Tokenizer& tokenizer, const std::string& name, const std::string& text,
+                     const TaskSizes& sizes) {
+  TextTasks tasks{name, sizes, make_excerpt(tokenizer, name, text, sizes), {}, {}};
+  tasks.passages = make_passages(tokenizer, name, tasks.excerpt.context, sizes);
+  if (sizes.questions > 0) tasks.lines = make_lines(tokenizer, name, sizes);
+  return tasks;
+}
+
+RowKey row_key(const Bench& bench, const TextTasks& tasks, const Candidate& candidate) {
+  const model::ModelFacts& facts = bench.model->facts();
+  const std::string key = type_name(bench.options.key_type), value = type_name(bench.options.value_type);
+  return {tasks.text,        facts.name,
+          facts.fingerprint, key == value ? key : cat(key, "/", value),
+          candidate.name,    candidate.compactor.spec(),
+          tasks.sizes};
+}
+
+void measure(const Bench& bench, const TextTasks& tasks, std::span<const Candidate* const> candidates,
+             const Listener& listener) {
+  Measurement measurement(bench, tasks, listener);
+  for (const Candidates& group : groups(candidates)) measurement.run(group);
+}
+
+}  // namespace kvmerger::eval
