@@ -39,8 +39,12 @@ kv::Store recorded(uint32_t total, uint32_t batch, uint32_t window, uint32_t thr
   shape.key_type = shape.value_type = kernels::RowType::kF32;
   shape.stats[0] = shape.stats[1] = shape.stats[2] = true;
   kv::Store store(shape);
-  RaggedAttention attention(config, store, threads);
-  attention.record(true, static_cast<int32_t>(total - window));
+  ReferenceQueries queries;
+  RaggedAttention attention(config, store, queries, threads);
+  RaggedAttention::Recording recording;
+  recording.stats[0] = recording.stats[1] = recording.stats[2] = true;
+  recording.window_from = static_cast<int32_t>(total - window);
+  attention.record(recording);
   model::Executor executor(threads);
   Rng rng(1);
   for (uint32_t done = 0; done < total;) {

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "budget/budget.h"
@@ -17,7 +18,25 @@ uint64_t sum(const Rows& rows) { return std::accumulate(rows.begin(), rows.end()
 
 Request request(uint32_t layers, uint32_t heads, Rows have, uint64_t total, std::vector<uint8_t> whole = {}) {
   whole.resize(layers, 0);
-  return {layers, heads, std::move(have), std::move(whole), total};
+  Request request;
+  request.layers = layers;
+  request.heads = heads;
+  request.have = std::move(have);
+  request.whole = std::move(whole);
+  request.total = total;
+  return request;
+}
+
+Profile random_profile(const Request& request, Rng& rng) {
+  Profile profile;
+  profile.layers = request.layers;
+  profile.heads = request.heads;
+  for (size_t head = 0; head < request.have.size(); ++head) {
+    std::vector<float> scores(1 + rng.below(300));
+    for (float& score : scores) score = static_cast<float>(std::pow(rng.uniform(), 1 + rng.below(8)));
+    profile.quantiles.push_back(quantiles_of(std::move(scores)));
+  }
+  return profile;
 }
 
 // One row each, then a row at a time to the head with the fewest that can take more; of equals the first.
@@ -106,6 +125,12 @@ TEST_CASE(
       for (uint32_t head = 0; head < layers * heads; ++head) request.have.push_back(rng.below(5) ? rng.below(2000) : 0);
       for (uint8_t& whole : request.whole) whole = rng.below(3) == 0;
       request.total = rng.below(static_cast<uint32_t>(sum(request.have)) * 5 / 4 + 2);
+      const Profile profile = random_profile(request, rng);
+      request.profile = &profile;
+      for (const uint32_t have : request.have) {
+        request.scores.emplace_back(have);
+        for (float& score : request.scores.back()) score = static_cast<float>(rng.uniform());
+      }
       const Result result = budget->rows(request);
       const auto used = layers * heads - std::ranges::count(request.have, 0U);
       CHECK(sum(result.rows) ==
