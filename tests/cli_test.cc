@@ -152,14 +152,14 @@ TEST_CASE("a budget is met to the row, and reported") {
   }
 }
 
-TEST_CASE("the policy with a budget is kvmerger, what fits the budget is untouched and answers as the full cache") {
+TEST_CASE("the policy with a budget is the default, what fits the budget is untouched and answers as the full cache") {
   const TemporaryFolder folder;
   const std::string document = folder.file("document.txt", kText);
   const std::string full = greedy({"run", "-f", document, "-p", "What?"});
   const Outcome roomy =
       kvmerger({"run", "-f", document, "-p", "What?", "--kv-budget", "5000", "--temp", "0", "-n", "24"});
   CHECK(roomy.out == full);
-  CHECK(roomy.err.find("policy kvmerger") != std::string::npos);
+  CHECK(roomy.err.find("policy expected_attention") != std::string::npos);
   CHECK(roomy.err.find("untouched") != std::string::npos);
   CHECK(greedy({"run", "-f", document, "-p", "What?", "--kv-budget", "100%"}) == full);
   CHECK(greedy({"run", "-f", document, "-p", "What?", "--kv-budget", "5%", "--kv-policy", "streaming_llm"}) != full);

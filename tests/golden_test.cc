@@ -35,7 +35,9 @@ std::string greedy(const engine::CompactionSpec& spec, const std::string& prompt
   engine::GenerateOptions generation;
   generation.max_tokens = count;
   generation.sampler.temperature = 0;
-  return engine::generate(session, tokenizer, generation, {}, [](std::string_view) { return true; }, {}).text;
+  const engine::Compactor full(engine::CompactionSpec{});
+  engine::Keeper keeper(full, {});
+  return engine::generate(session, tokenizer, generation, {}, [](std::string_view) { return true; }, keeper, {}).text;
 }
 
 }  // namespace

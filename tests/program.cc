@@ -33,7 +33,7 @@ void close_stdout() {
 }
 
 [[noreturn]] void become(const std::vector<std::string>& command, const Surroundings& surroundings,
-                         const TemporaryFolder& folder) {
+                         const TemporaryFolder& folder, const std::string& cache) {
   redirect(folder.path("in"), O_RDONLY, STDIN_FILENO);
   if (surroundings.stdout_closed) {
     close_stdout();
@@ -41,6 +41,7 @@ void close_stdout() {
     redirect(folder.path("out"), O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
   }
   redirect(folder.path("err"), O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO);
+  setenv("XDG_CACHE_HOME", cache.c_str(), 1);
   for (const auto& [name, value] : surroundings.variables) setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> arguments;
   for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
@@ -76,7 +77,9 @@ Program::Program(const std::vector<std::string>& command, const Surroundings& su
   folder_.file("in", surroundings.input);
   process_ = fork();
   if (process_ < 0) throw Error(cat("fork failed: ", std::strerror(errno)));
-  if (process_ == 0) become(command, surroundings, folder_);
+  static const TemporaryFolder cache;  // of all programs of this test run: they find each other's profiles
+  const std::string cache_path = cache.path("cache");
+  if (process_ == 0) become(command, surroundings, folder_, cache_path);
 }
 
 Program::~Program() {

@@ -110,7 +110,9 @@ TEST_CASE("a sink that has said stop is not asked again, though text is still he
     session_options.threads = 1;
     Session session(model, session_options);
     session.extend(tokenizer().encode("abc", true, false));
-    return generate(session, tokenizer(), options, {}, sink, {});
+    const Compactor full(CompactionSpec{});
+    Keeper keeper(full, {});
+    return generate(session, tokenizer(), options, {}, sink, keeper, {});
   };
   const auto is_letter = [](text::Token token) { return token > kFirstByte + ' ' && token < kFirstByte + 127; };
   Generation two;

@@ -5,13 +5,14 @@
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/reading.h"
 #include "core/error.h"
 #include "core/log.h"
 
 namespace kvmerger::cli {
 
 int answer(engine::Session& session, const text::Tokenizer& tokenizer, const engine::GenerateOptions& options,
-           std::span<const engine::Token> prompt, Record& record) {
+           std::span<const engine::Token> prompt, engine::Keeper& keeper, Record& record) {
   const auto start = std::chrono::steady_clock::now();
   Answer out;
   const auto sink = [&](std::string_view piece) {
@@ -22,8 +23,9 @@ int answer(engine::Session& session, const text::Tokenizer& tokenizer, const eng
     return out.write(piece);
   };
   record.generation =
-      engine::generate(session, tokenizer, options, prompt, sink, {nullptr, [] { return interrupted(); }});
+      engine::generate(session, tokenizer, options, prompt, sink, keeper, {nullptr, [] { return interrupted(); }});
   out.end();
+  note_compaction(record, keeper);
   if (out.closed()) {
     log_warn("stdout was closed; stopped generating");
     return 1;

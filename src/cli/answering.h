@@ -13,7 +13,7 @@ namespace kvmerger::cli {
 // Streams the answer; fills record.generation. Returns the exit code: 0, 1 when stdout was closed, or that of an
 // interrupt.
 int answer(engine::Session& session, const text::Tokenizer& tokenizer, const engine::GenerateOptions& options,
-           std::span<const engine::Token> prompt, Record& record);
+           std::span<const engine::Token> prompt, engine::Keeper& keeper, Record& record);
 
 // What follows when reading was interrupted; returns the exit code.
 int stopped_while_reading(Record& record);

@@ -53,8 +53,10 @@ int ask(const AskOptions& options) {
       engine::build_question(*loaded.tokenizer, question, about.at("chat").boolean());
   record.reused_tokens = static_cast<uint32_t>(session->tokens().size());
   record.prompt_tokens = record.reused_tokens + static_cast<uint32_t>(tokens.size());
-  const int code = read_tokens(*session, tokens, false, record)
-                       ? answer(*session, *loaded.tokenizer, generation, session->tokens(), record)
+  const engine::Compactor full(engine::CompactionSpec{});
+  engine::Keeper keeper(full, {});
+  const int code = read_tokens(*session, tokens, record)
+                       ? answer(*session, *loaded.tokenizer, generation, session->tokens(), keeper, record)
                        : stopped_while_reading(record);
   finish(record, *session, options.talk.report);
   return code;

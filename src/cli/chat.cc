@@ -20,7 +20,7 @@ namespace {
 
 class Conversation {
  public:
-  Conversation(const Loaded& loaded, engine::Session& session, const Compaction& compaction, const RunOptions& options,
+  Conversation(const Loaded& loaded, engine::Session& session, Compaction& compaction, const RunOptions& options,
                engine::PromptParts parts, Record& record)
       : loaded_(loaded),
         session_(session),
@@ -42,7 +42,7 @@ class Conversation {
       return first ? code : 0;  // later turns can be tried again: the session still holds those before
     }
     transcript_ = session_.tokens();
-    const int code = answer(session_, *loaded_.tokenizer, generation_, transcript_, record_);
+    const int code = answer(session_, *loaded_.tokenizer, generation_, transcript_, compaction_.keeper, record_);
     const std::vector<engine::Token>& said = record_.generation.tokens;
     transcript_.insert(transcript_.end(), said.begin(), said.end());
     if (record_.generation.finish_reason == "context") log_warn("the context is full; a new chat is needed to go on");
@@ -102,7 +102,7 @@ class Conversation {
 
   const Loaded& loaded_;
   engine::Session& session_;
-  const Compaction& compaction_;
+  Compaction& compaction_;
   const RunOptions& options_;
   const engine::GenerateOptions generation_;
   engine::PromptParts parts_;

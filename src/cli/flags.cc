@@ -111,7 +111,11 @@ void declare(CLI::App& app, CacheFlags& flags) {
       "Correction of what survives; without it as the method says, none for a bare policy");
   add(app, group, "--kv-profile", flags.profile, "FILE",
       "Profile of the model for --kv-heads profile and duo; without it that of the user's cache");
-  add(app, group, "--kv-when", flags.when, "NAME", "When to compact (default prefill)");
+  add(app, group, "--kv-when", flags.when, "NAME[+NAME]",
+      "When to compact: prefill (default), stream, decode, or several joined by +");
+  app.add_flag("--kv-question-aware", flags.question_aware,
+               "Let compaction see the question; without it the compacted cache serves any question")
+      ->group(group);
 }
 
 void declare(CLI::App& app, TalkFlags& flags) {

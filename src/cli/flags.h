@@ -41,6 +41,7 @@ struct CacheFlags {
   std::string policy;      // empty: none, or the default method when there is a budget
   std::string heads, fit;  // empty: those of the method
   std::string budget, profile, when = "prefill";
+  bool question_aware = false;
 };
 
 struct TalkFlags {

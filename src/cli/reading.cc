@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 
 #include "cli/format.h"
 #include "cli/interrupt.h"
@@ -51,9 +52,10 @@ void note_prompt(Record& record, const engine::Prompt& prompt) {
 
 Compaction::Compaction(const CacheFlags& flags)
     : compactor(compaction_spec(flags)),
-      trigger(engine::find_trigger(flags.when)),
+      keeper(compactor, engine::parse_moments(flags.when)),
       when(flags.when),
-      profile(flags.profile) {}
+      profile(flags.profile),
+      question_aware(flags.question_aware) {}
 
 Opened open_session(const std::string& command, const ModelFlags& model, const CacheTypeFlags& types,
                     Compaction& compaction) {
@@ -72,15 +74,16 @@ Opened open_session(const std::string& command, const ModelFlags& model, const C
   return opened;
 }
 
-bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, bool with_statistics,
-                 Record& record) {
+namespace {
+
+// Runs `read`, adding time and count to the record. False when interrupted.
+bool timed(engine::Session& session, Record& record, const std::function<void(const engine::RunHooks&)>& read) {
   const auto start = std::chrono::steady_clock::now();
   const size_t before = session.tokens().size();
   bool done = true;
   try {
     Progress progress("reading");
-    progress.show(0, static_cast<uint32_t>(tokens.size()));
-    session.extend(tokens, with_statistics, progress.hooks());
+    read(progress.hooks());
   } catch (const engine::Interrupted&) {
     done = false;
   }
@@ -89,21 +92,29 @@ bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens
   return done && !interrupted();
 }
 
-void compact_if_due(engine::Session& session, engine::Moment moment, const Compaction& compaction, Record& record) {
-  if (!compaction.trigger.due(moment)) return;
-  Progress progress("compacting");
-  progress.say(cat("compacting ", thousands(session.rows()), " rows with ", record.spec.policy));
-  record.compaction = session.compact(compaction.compactor, progress.hooks());
-  record.compact_s += record.compaction->seconds;
+}  // namespace
+
+bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, Record& record) {
+  return timed(session, record, [&](const engine::RunHooks& hooks) { session.extend(tokens, false, hooks); });
+}
+
+void note_compaction(Record& record, const engine::Keeper& keeper) {
+  record.compaction = keeper.report();
+  if (!record.compaction) return;
+  record.compact_s = record.compaction->seconds;
   record.note = record.compaction->note;
 }
 
-bool read_prompt(engine::Session& session, const engine::Prompt& prompt, const Compaction& compaction, Record& record) {
-  const std::vector<engine::Token>& first = prompt.document.empty() ? prompt.question : prompt.document;
-  if (!read_tokens(session, first, true, record)) return false;
-  compact_if_due(session, engine::Moment::kPrefillEnd, compaction, record);
+bool read_prompt(engine::Session& session, const engine::Prompt& prompt, Compaction& compaction, Record& record) {
+  std::vector<engine::Token> first = prompt.document;
+  const bool together = prompt.document.empty() || compaction.question_aware;
+  if (together) first.insert(first.end(), prompt.question.begin(), prompt.question.end());
+  const bool done =
+      timed(session, record, [&](const engine::RunHooks& hooks) { compaction.keeper.read(session, first, hooks); });
+  note_compaction(record, compaction.keeper);
+  record.prefill_s -= record.compact_s;
   if (!record.note.empty()) log_info(cat("note      ", record.note));
-  return prompt.document.empty() || read_tokens(session, prompt.question, false, record);
+  return done && (together || read_tokens(session, prompt.question, record));
 }
 
 }  // namespace kvmerger::cli

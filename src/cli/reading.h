@@ -6,8 +6,8 @@
 #include <string>
 
 #include "cli/report.h"
+#include "engine/keeper.h"
 #include "engine/prompt.h"
-#include "engine/trigger.h"
 
 namespace kvmerger::cli {
 
@@ -22,10 +22,12 @@ void note_prompt(Record& record, const engine::Prompt& prompt);
 // When and how to compact, from flags. Made before anything is loaded: throws UsageError on unknown names and values.
 struct Compaction {
   explicit Compaction(const CacheFlags& flags);
+  Compaction(const Compaction&) = delete;  // the keeper refers to the compactor beside it
 
   engine::Compactor compactor;
-  const engine::Trigger& trigger;
+  engine::Keeper keeper;
   std::string when, profile;
+  bool question_aware;
 };
 
 // The model, and an empty session on it; prints the banner.
@@ -38,10 +40,11 @@ Opened open_session(const std::string& command, const ModelFlags& model, const C
                     Compaction& compaction);
 
 // Reads tokens, adding time and count to the record. False when interrupted.
-bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, bool with_statistics, Record& record);
-// Compacts if the trigger says so now.
-void compact_if_due(engine::Session& session, engine::Moment moment, const Compaction& compaction, Record& record);
-// The document, compaction, the question. Without a document the question is what is compacted. False when interrupted.
-bool read_prompt(engine::Session& session, const engine::Prompt& prompt, const Compaction& compaction, Record& record);
+bool read_tokens(engine::Session& session, std::span<const engine::Token> tokens, Record& record);
+// The document, compaction, the question; the question before compaction when that may see it, or when there is no
+// document. False when interrupted.
+bool read_prompt(engine::Session& session, const engine::Prompt& prompt, Compaction& compaction, Record& record);
+// Puts what the keeper has done into the record.
+void note_compaction(Record& record, const engine::Keeper& keeper);
 
 }  // namespace kvmerger::cli

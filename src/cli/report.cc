@@ -118,7 +118,7 @@ void note_session(Record& record, const engine::Session& session) {
   record.bytes = session.bytes().used;
   record.bytes_peak = session.bytes().peak;
   record.bytes_full = session.bytes_per_token() * session.tokens().size();
-  record.bytes_statistics = session.statistics_bytes();
+  record.bytes_statistics = session.statistics_bytes() + session.queries_bytes();
   record.statistics_s = session.statistics_seconds();
 }
 

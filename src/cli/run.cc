@@ -21,7 +21,7 @@ int run(const RunOptions& options) {
   note_prompt(record, prompt);
 
   const int code = read_prompt(*session, prompt, compaction, record)
-                       ? answer(*session, tokenizer, generation, session->tokens(), record)
+                       ? answer(*session, tokenizer, generation, session->tokens(), compaction.keeper, record)
                        : stopped_while_reading(record);
   finish(record, *session, options.talk.report);
   return code;

@@ -2,7 +2,8 @@
 
 #include "budget/budget.h"
 #include "core/error.h"
-#include "engine/trigger.h"
+#include "engine/keeper.h"
+#include "engine/methods.h"
 #include "fit/fit.h"
 #include "model/config.h"
 #include "policy/policy.h"
@@ -41,11 +42,24 @@ std::vector<CatalogAxis> catalog() {
     policies.entries[row].needs = needs_text(policy::all()[row].make()->needs());
   }
   CatalogAxis moments{"moments", "--kv-when", {}};
-  for (const TriggerEntry& entry : triggers()) moments.entries.push_back({entry.name, entry.line, "", "", {}});
+  for (const MomentEntry& entry : engine::moments()) moments.entries.push_back({entry.name, entry.line, "", "", {}});
+  CatalogAxis whole{"methods", "--kv-policy", {}};
+  for (const Method& method : methods()) {
+    whole.entries.push_back(
+        {method.name,
+         method.line,
+         method.source,
+         "",
+         {{"policy", method.policy, "", ""}, {"heads", method.heads, "", ""}, {"fit", method.fit, "", ""}}});
+  }
   CatalogAxis archs{"archs", "", {}};
   for (const model::Arch& arch : model::archs()) archs.entries.push_back({arch.name, arch.line, "", "", {}});
-  return {std::move(policies), axis("budgets", "--kv-heads", budget::all()), axis("fits", "--kv-fit", fit::all()),
-          std::move(moments), std::move(archs)};
+  return {std::move(whole),
+          std::move(policies),
+          axis("budgets", "--kv-heads", budget::all()),
+          axis("fits", "--kv-fit", fit::all()),
+          std::move(moments),
+          std::move(archs)};
 }
 
 }  // namespace kvmerger::engine

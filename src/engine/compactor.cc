@@ -54,10 +54,6 @@ class Compactor::Run {
 
   // [layers * heads] rows allowed.
   std::vector<uint32_t> share_out(uint64_t total, std::string& note) const;
-  uint64_t total() const {
-    const std::vector<uint32_t> seen(size_t{shape_.layers} * shape_.heads, input_.tokens);
-    return budget::total_rows(*own_.size_, seen, kv::page_bytes(shape_));
-  }
   // rows: [layers * heads] allowed; empty: the policy chooses. Fills errors.
   void compact(const std::vector<uint32_t>& rows, std::vector<double>& errors) const;
 
@@ -149,6 +145,12 @@ void Compactor::Run::compact(const std::vector<uint32_t>& rows, std::vector<doub
   });
 }
 
+uint64_t Compactor::allowed(const kv::StoreShape& shape, uint32_t tokens) const {
+  if (!size_) return UINT64_MAX;
+  const std::vector<uint32_t> seen(size_t{shape.layers} * shape.heads, tokens);
+  return budget::total_rows(*size_, seen, kv::page_bytes(shape));
+}
+
 CompactionReport Compactor::run(kv::Store& store, const CompactionInput& input, uint32_t threads) const {
   const auto start = std::chrono::steady_clock::now();
   CompactionReport report;
@@ -158,7 +160,8 @@ CompactionReport Compactor::run(kv::Store& store, const CompactionInput& input, 
   if (active() && report.rows_before > 0) {
     if (needs_profile() && !profile_) throw Error(cat("--kv-heads ", spec_.heads, " needs a profile of the model"));
     const Run run(*this, store, input, threads);
-    run.compact(size_ ? run.share_out(run.total(), report.note) : std::vector<uint32_t>(), report.errors);
+    run.compact(size_ ? run.share_out(allowed(store.shape(), input.tokens), report.note) : std::vector<uint32_t>(),
+                report.errors);
     store.shrink();
   }
   for (const double error : report.errors) report.error += error * error / static_cast<double>(report.errors.size());

@@ -36,6 +36,7 @@ struct CompactionReport {
   size_t bytes_before = 0, bytes_after = 0;
   double seconds = 0.0;                 // all of it
   double reconstruction_seconds = 0.0;  // of these, repeating the text
+  uint32_t runs = 1;                    // compactions that this stands for
   std::vector<uint32_t> rows;           // [layers * heads] after
   // [layers * heads] predicted relative error of the attention output, on reference queries that no fit has seen; empty
   // when there are none.
@@ -59,6 +60,9 @@ class Compactor {
   // Replaces the rows of every layer by those of its plan. Throws Error when the plan cannot be made or memory does not
   // suffice; layers done before stay done, each is whole.
   CompactionReport run(kv::Store& store, const CompactionInput& input, uint32_t threads) const;
+
+  // Rows in all that the budget allows for a text of so many tokens; UINT64_MAX without a budget.
+  uint64_t allowed(const kv::StoreShape& shape, uint32_t tokens) const;
 
   bool needs_profile() const { return heads_->needs_profile(); }
   void use_profile(std::shared_ptr<const budget::Profile> profile) { profile_ = std::move(profile); }

@@ -1,6 +1,5 @@
 #include "engine/generate.h"
 
-#include <array>
 #include <chrono>
 
 #include "core/error.h"
@@ -9,7 +8,7 @@
 namespace kvmerger::engine {
 
 Generation generate(Session& session, const text::Tokenizer& tokenizer, const GenerateOptions& options,
-                    std::span<const Token> penalised, const std::function<bool(std::string_view)>& sink,
+                    std::span<const Token> penalised, const std::function<bool(std::string_view)>& sink, Keeper& keeper,
                     const RunHooks& hooks) {
   const auto start = std::chrono::steady_clock::now();
   text::Sampler sampler(tokenizer, options.sampler);
@@ -35,7 +34,7 @@ Generation generate(Session& session, const text::Tokenizer& tokenizer, const Ge
     if (stream.stopped()) return "stop";
     if (full()) return "length";
     if (session.tokens().size() >= session.context()) return "context";
-    session.extend(std::array{token}, false, {nullptr, hooks.cancelled});
+    keeper.add(session, token, {nullptr, hooks.cancelled});
     return "";
   };
   try {

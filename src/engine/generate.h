@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/keeper.h"
 #include "engine/session.h"
 #include "text/sampler.h"
 #include "text/tokenizer.h"
@@ -29,10 +30,11 @@ struct Generation {
   uint32_t seed = 0;
 };
 
-// Continues from the session's logits. penalised: tokens the penalties look back at (the prompt). sink gets text as
-// soon as it may be shown and answers false to stop (then: interrupted, and it is not asked again).
+// keeper: reads the tokens and keeps the cache within its budget. Continues from the session's logits. penalised:
+// tokens the penalties look back at (the prompt). sink gets text as soon as it may be shown and answers false to stop
+// (then: interrupted, and it is not asked again).
 Generation generate(Session& session, const text::Tokenizer& tokenizer, const GenerateOptions& options,
-                    std::span<const Token> penalised, const std::function<bool(std::string_view)>& sink,
+                    std::span<const Token> penalised, const std::function<bool(std::string_view)>& sink, Keeper& keeper,
                     const RunHooks& hooks);
 
 }  // namespace kvmerger::engine

@@ -65,7 +65,7 @@ size_t Session::statistics_bytes() const {
   kv::StoreShape plain = shape;
   std::fill(std::begin(plain.stats), std::end(plain.stats), false);
   const size_t page = kv::page_bytes(shape);
-  return store_.bytes().used / page * (page - kv::page_bytes(plain)) + queries_.bytes();
+  return store_.bytes().used / page * (page - kv::page_bytes(plain));
 }
 
 double Session::statistics_seconds() const { return attention_->statistics_seconds(); }
@@ -144,7 +144,8 @@ void Session::extend(std::span<const Token> tokens, bool record, const RunHooks&
     recording.stats[static_cast<size_t>(kv::Stat::kWindow)] = needs.window > 0;
     recording.window_from = static_cast<int32_t>(end - std::min<size_t>(end, needs.window));
     recording.queries = needs.queries > 0;
-    if (needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
+    // While generating, the window is over all tokens since the last compaction.
+    if (needs.window > 0 && tokens.size() > 1) store_.clear_stat(kv::Stat::kWindow);
   }
   set_recording(recording);
   read(tokens, model::Outputs::kLast, hooks, nullptr);
@@ -243,6 +244,11 @@ std::vector<float> Session::reconstruction(uint32_t layer, uint32_t head) const 
   return {scores.begin(), scores.end()};
 }
 
+uint64_t Session::rows_over(const Compactor& compactor) const {
+  const uint64_t allowed = compactor.allowed(store_.shape(), static_cast<uint32_t>(tokens_.size()));
+  return rows() - std::min(rows(), allowed);
+}
+
 CompactionReport Session::compact(const Compactor& compactor, const RunHooks& hooks) {
   const auto start = std::chrono::steady_clock::now();
   if (compactor.needs().reconstruction) reconstruct(hooks);
@@ -253,6 +259,7 @@ CompactionReport Session::compact(const Compactor& compactor, const RunHooks& ho
   const bool asked = compactor.active() && compactor.needs().queries > 0;
   CompactionReport report = compactor.run(
       store_, {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end) : QueryRows()}, options_.threads);
+  if (options_.needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
   report.reconstruction_seconds = reconstruction.count();
   report.seconds += reconstruction.count();
   return report;

@@ -54,6 +54,8 @@ class Session {
   const model::Model& model() const { return *model_; }
   uint32_t context() const { return options_.context; }
   uint32_t threads() const { return options_.threads; }
+  uint32_t batch() const { return options_.batch; }
+  uint32_t heads() const { return store_.shape().layers * store_.shape().heads; }  // KV heads of all layers
   kernels::RowType key_type() const { return options_.key_type; }
   kernels::RowType value_type() const { return options_.value_type; }
   const std::vector<Token>& tokens() const {
@@ -86,6 +88,8 @@ class Session {
   // Throws Error as Compactor::run does, Interrupted when cancelled in a reconstruction pass; the session can be used
   // on.
   CompactionReport compact(const Compactor& compactor, const RunHooks& hooks = {});
+  // Rows beyond what the compactor's budget allows for the text so far; 0 without a budget.
+  uint64_t rows_over(const Compactor& compactor) const;
   // KVzip's pass: has the text read since the last compaction repeated behind itself, chunk by chunk, and keeps the
   // largest attention that each row of a chunk gets while the chunk is repeated. The text itself does not change.
   // compact calls it when the compactor needs it. Throws as extend does.
@@ -95,8 +99,9 @@ class Session {
 
   kv::StoreBytes bytes() const { return store_.bytes(); }
   uint64_t rows() const { return store_.total_rows(); }
-  size_t bytes_per_token() const;   // of a full cache, without statistics
-  size_t statistics_bytes() const;  // the part of bytes().used that is statistics, and reference queries besides
+  size_t bytes_per_token() const;                            // of a full cache, without statistics
+  size_t statistics_bytes() const;                           // the part of bytes().used that is statistics
+  size_t queries_bytes() const { return queries_.bytes(); }  // of reference queries, beside bytes().used
   // What recording statistics has cost since the cache was begun: seconds of all threads together, divided by their
   // number.
   double statistics_seconds() const;

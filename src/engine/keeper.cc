@@ -1,0 +1,83 @@
+#include "engine/keeper.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/error.h"
+
+namespace kvmerger::engine {
+namespace {
+
+constexpr MomentEntry kMoments[] = {
+    {"prefill", "once, after the document (without one: the prompt) has been read", &Moments::prefill},
+    {"stream", "while the document is read, after every batch: the cache never holds more than budget + batch",
+     &Moments::stream},
+    {"decode", "while the answer is generated, whenever the cache is over the budget by 128 rows a head",
+     &Moments::decode},
+};
+
+bool set_moment(const std::string& name, Moments& moments) {
+  for (const MomentEntry& entry : kMoments) {
+    if (name == entry.name) return moments.*entry.member = true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::span<const MomentEntry> moments() { return kMoments; }
+
+Moments parse_moments(const std::string& text) {
+  Moments moments;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find_first_of("+,", begin), text.size());
+    const std::string name = text.substr(begin, end - begin);
+    if (!set_moment(name, moments)) {
+      std::string known;
+      for (const MomentEntry& entry : kMoments) known += cat(known.empty() ? "" : ", ", entry.name);
+      throw UsageError(cat("--kv-when '", name, "' is not known; known: ", known, " (several joined by +)"));
+    }
+    begin = end + 1;
+  }
+  return moments;
+}
+
+Keeper::Keeper(const Compactor& compactor, Moments moments) : compactor_(compactor), moments_(moments) {
+  if (!compactor.active() || compactor.spec().budget.size() > 0 || !(moments.stream || moments.decode)) return;
+  throw UsageError("--kv-when stream and decode need a budget to keep to: --kv-budget 2048 (rows per head) or 64MiB");
+}
+
+void Keeper::read(Session& session, std::span<const Token> tokens, const RunHooks& hooks) {
+  const auto total = static_cast<uint32_t>(tokens.size());
+  const uint32_t chunk = moments_.stream ? std::min(session.batch(), total) : total;
+  for (uint32_t done = 0; done < total;) {
+    const uint32_t count = std::min(chunk, total - done);
+    RunHooks part = hooks;
+    if (hooks.progress) part.progress = [&](uint32_t read, uint32_t) { hooks.progress(done + read, total); };
+    session.extend(tokens.subspan(done, count), true, part);
+    done += count;
+    const bool due = done == total ? moments_.prefill || moments_.stream : session.rows_over(compactor_) > 0;
+    if (due) compact(session, {nullptr, hooks.cancelled});
+  }
+}
+
+void Keeper::add(Session& session, Token token, const RunHooks& hooks) {
+  session.extend(std::array{token}, moments_.decode, hooks);
+  if (!moments_.decode || session.rows_over(compactor_) <= session.heads() * kSlack) return;
+  compact(session, hooks);
+}
+
+void Keeper::compact(Session& session, const RunHooks& hooks) {
+  if (!compactor_.active()) return;
+  CompactionReport next = session.compact(compactor_, hooks);
+  if (report_) {
+    next.seconds += report_->seconds;
+    next.reconstruction_seconds += report_->reconstruction_seconds;
+    next.runs += report_->runs;
+  }
+  next.rows_before = uint64_t{session.heads()} * session.tokens().size();
+  next.bytes_before = std::max<size_t>(next.bytes_before, report_ ? report_->bytes_before : 0);
+  report_ = std::move(next);
+}
+
+}  // namespace kvmerger::engine

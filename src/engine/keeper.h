@@ -1,0 +1,52 @@
+// Keeps a session within its budget: when compaction is due, apart from what it does (compactor.h).
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+
+#include "engine/compactor.h"
+#include "engine/session.h"
+
+namespace kvmerger::engine {
+
+// When compaction may run; any of them together.
+struct Moments {
+  bool prefill = false, stream = false, decode = false;
+};
+
+struct MomentEntry {
+  const char* name;
+  const char* line;
+  bool Moments::* member;
+};
+std::span<const MomentEntry> moments();
+
+// `prefill`, `stream+decode`, `stream,decode`, ... Throws UsageError on unknown names, listing the known, and on none.
+Moments parse_moments(const std::string& text);
+
+class Keeper {
+ public:
+  // A method that chooses the number of rows itself can only run after prefill: throws UsageError otherwise.
+  Keeper(const Compactor& compactor, Moments moments);
+
+  // Reads what is to be compacted, in chunks when streaming: after each, the session is within the budget. Throws as
+  // Session::extend and Compactor::run do; what was read and compacted before stays.
+  void read(Session& session, std::span<const Token> tokens, const RunHooks& hooks);
+  // Reads a generated token, and compacts when the rows are over the budget by kSlack a head.
+  void add(Session& session, Token token, const RunHooks& hooks);
+
+  // All compactions so far as one: rows and bytes before are those of the full text, times are added up. Empty: none.
+  const std::optional<CompactionReport>& report() const { return report_; }
+
+  static constexpr uint32_t kSlack = 128;  // rows a head: compacting every token would cost more than it saves
+
+ private:
+  void compact(Session& session, const RunHooks& hooks);
+
+  const Compactor& compactor_;
+  const Moments moments_;
+  std::optional<CompactionReport> report_;
+};
+
+}  // namespace kvmerger::engine
