@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <set>
 
@@ -10,29 +9,33 @@
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/load.h"
+#include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/texts.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "engine/methods.h"
 #include "engine/profiles.h"
+#include "eval/plot.h"
 #include "eval/runner.h"
+#include "eval/table.h"
 
 namespace kvmerger::cli {
 namespace {
 
-// Every method at every budget. Throws UsageError on what is not known.
+// Every method at every budget, each once. Throws UsageError on what is not known.
 std::vector<eval::Candidate> candidates(const QualityOptions& options) {
   std::vector<eval::Candidate> all;
+  const std::vector<std::string> none{""};
   for (const std::string& method : engine::split_methods(options.methods)) {
     engine::CompactionSpec spec = engine::method_spec(method);
-    if (spec.policy == "none") {  // the full cache has no budget
-      all.push_back({method, engine::Compactor(spec)});
-      continue;
-    }
-    for (const std::string& budget : options.budgets) {
+    const bool full = spec.policy == "none";  // the full cache has no budget
+    for (const std::string& budget : full || options.budgets.empty() ? none : options.budgets) {
       spec.budget = budget;
-      all.push_back({method, engine::Compactor(spec)});
+      const auto same = [&](const eval::Candidate& other) {
+        return other.name == method && other.compactor.spec().budget == budget;
+      };
+      if (std::ranges::none_of(all, same)) all.push_back({method, engine::Compactor(spec)});
     }
   }
   return all;
@@ -108,11 +111,14 @@ class Watch {
   std::chrono::steady_clock::time_point start_;
 };
 
-// False when interrupted.
-bool measure_all(const eval::Bench& bench, const std::vector<Todo>& todo, eval::RowWriter& writer) {
+size_t rows_of(const std::vector<Todo>& todo) {
   size_t rows = 0;
   for (const Todo& text : todo) rows += text.candidates.size();
-  Watch watch(rows);
+  return rows;
+}
+
+void measure_all(const eval::Bench& bench, const std::vector<Todo>& todo, eval::RowWriter& writer) {
+  Watch watch(rows_of(todo));
   Progress progress("");
   const eval::Listener listener{[&](const std::string& what) { progress.say(what); }, [] { return interrupted(); },
                                 [&](const eval::Row& row) {
@@ -120,12 +126,58 @@ bool measure_all(const eval::Bench& bench, const std::vector<Todo>& todo, eval::
                                   progress.say("");
                                   watch.say(row);
                                 }};
+  for (const Todo& text : todo) eval::measure(bench, *text.tasks, text.candidates, listener);
+}
+
+// Flags that measuring needs and --table does not.
+void check(const QualityOptions& options) {
+  if (options.files.empty()) throw UsageError("no text to measure on: name one or more with -f");
+  if (options.contexts.empty()) throw UsageError("no context size: name one or more with -c, e.g. -c 2048,6144");
+  if (options.methods.empty())
+    throw UsageError("no methods: name them with --methods, e.g. --methods default,paper,h2o");
+}
+
+// False when interrupted.
+bool measure(const QualityOptions& options, std::vector<eval::Candidate>& methods, const eval::RowsRead& before) {
+  const Loaded loaded = load_model(options.model, true);
+  warn_of_length(*loaded.model, options);
+  const std::vector<eval::TextTasks> tasks = all_tasks(options, *loaded.tokenizer);
+  eval::Bench bench{loaded.model, *loaded.tokenizer, {}};
+  bench.options.threads = options.threads;
+  bench.options.batch = options.batch;
+  const std::vector<Todo> todo = left_to_do(bench, tasks, methods, before.rows);
+  log_info(cat(loaded.model->facts().name, ": ", tasks.size() * methods.size(), " rows, ", rows_of(todo),
+               " of them to be measured"));
   try {
-    for (const Todo& text : todo) eval::measure(bench, *text.tasks, text.candidates, listener);
+    Progress progress("Calibrating");
+    for (eval::Candidate& method : methods) {
+      const auto has = [&](const Todo& text) { return std::ranges::count(text.candidates, &method) > 0; };
+      if (std::ranges::none_of(todo, has)) continue;
+      engine::provide_profile(method.compactor, loaded.model, *loaded.tokenizer, options.threads, "", progress.hooks());
+    }
+    eval::RowWriter writer(options.output, before.whole);
+    measure_all(bench, todo, writer);
   } catch (const engine::Interrupted&) {
     return false;
   }
   return true;
+}
+
+// Table and picture of all rows in the file: beside it, and the table on stdout.
+int show_results(const std::string& path) {
+  const std::vector<eval::Row> rows = eval::read_rows(path).rows;
+  if (rows.empty()) {
+    log_warn(cat("no rows in ", path, ": no table, no plot"));
+    return 1;
+  }
+  const std::vector<eval::Section> sections = eval::summarise(rows);
+  const std::string table = eval::table_markdown(sections);
+  std::filesystem::path beside = path;
+  write_file(beside.replace_extension(".md"), table);
+  write_file(beside.replace_extension(".svg"), eval::plot_svg(sections));
+  Answer out;
+  out.write(table);
+  return out.closed() ? 1 : 0;
 }
 
 }  // namespace
@@ -153,6 +205,7 @@ void declare(CLI::App& app, QualityOptions& options) {
   number("--continuation", options.continuation, 2, 1 << 20, "Tokens behind the context to predict");
   number("--passages", options.passages, 1, 1000, "Passages of the context to say again");
   number("--questions", options.questions, 1, 1000, "Questions about a record of lines");
+  app.add_flag("--table", options.table_only, "Measure nothing: table and plot of the rows that are there");
   app.add_flag("--skip-lines", options.skip_lines, "No record of lines");
   app.add_option("--seed", options.seed, "Where passages lie, what the lines are")
       ->capture_default_str()
@@ -165,25 +218,17 @@ void declare(CLI::App& app, QualityOptions& options) {
 }
 
 int quality(const QualityOptions& options) {
+  if (options.table_only) return show_results(options.output);
+  check(options);
   std::vector<eval::Candidate> methods = candidates(options);
   check_writable(options.output, "--output");
   const eval::RowsRead before = eval::read_rows(options.output);
-  const Loaded loaded = load_model(options.model, true);
-  warn_of_length(*loaded.model, options);
-  const std::vector<eval::TextTasks> tasks = all_tasks(options, *loaded.tokenizer);
-  eval::Bench bench{loaded.model, *loaded.tokenizer, {}};
-  bench.options.threads = options.threads;
-  bench.options.batch = options.batch;
-  const std::vector<Todo> todo = left_to_do(bench, tasks, methods, before.rows);
-  for (eval::Candidate& method : methods) {
-    const auto wanted = [&](const Todo& text) {
-      return std::ranges::find(text.candidates, &method) != text.candidates.end();
-    };
-    if (std::ranges::none_of(todo, wanted)) continue;
-    engine::provide_profile(method.compactor, loaded.model, *loaded.tokenizer, options.threads);
+  if (before.damaged) {
+    log_warn(cat("the last line of ", options.output, " is not whole, as of an interrupted write; it is dropped"));
   }
-  eval::RowWriter writer(options.output, before.whole);
-  const bool done = measure_all(bench, todo, writer);
+  const bool done = measure(options, methods, before);
+  show_results(options.output);
+  if (!done) log_warn(cat("interrupted; the same command goes on where it stopped"));
   return done ? 0 : interrupted_code();
 }
 
