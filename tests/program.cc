@@ -75,10 +75,10 @@ std::string read_file(const std::string& path) {
 
 Program::Program(const std::vector<std::string>& command, const Surroundings& surroundings) {
   folder_.file("in", surroundings.input);
-  process_ = fork();
-  if (process_ < 0) throw Error(cat("fork failed: ", std::strerror(errno)));
   static const TemporaryFolder cache;  // of all programs of this test run: they find each other's profiles
   const std::string cache_path = cache.path("cache");
+  process_ = fork();
+  if (process_ < 0) throw Error(cat("fork failed: ", std::strerror(errno)));
   if (process_ == 0) become(command, surroundings, folder_, cache_path);
 }
 

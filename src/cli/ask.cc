@@ -39,7 +39,7 @@ int ask(const AskOptions& options) {
   check_writable(options.talk.report, "--report");
   const Json about = parse_json(engine::Session::read_about(options.snapshot));
 
-  const Loaded loaded = load_model(model_path(options.model.model, about), !options.model.no_repack);
+  const Loaded loaded = load_model(model_path(options.model.model, about), weight_layout(options.model));
   const text::Sampler checked(*loaded.tokenizer, generation.sampler);  // a bad value shows now
   engine::SessionOptions session_options = cli::session_options(options.model, {});
   if (session_options.context == 0) session_options.context = static_cast<uint32_t>(about.at("context").integer());

@@ -38,7 +38,7 @@ int calibrate(const CalibrateOptions& options) {
   engine::CalibrateOptions wanted{{}, options.tokens, options.model.threads};
   for (const std::string& file : options.texts) wanted.texts.push_back(read_document(file));
   check_writable(options.output, "--output");
-  const Loaded loaded = load_model(options.model.model, true);
+  const Loaded loaded = load_model(options.model.model, model::WeightLayout::kRepacked);
   const std::string path = options.output.empty() ? engine::profile_path(*loaded.model) : options.output;
   const auto start = std::chrono::steady_clock::now();
   Progress progress("calibrating");

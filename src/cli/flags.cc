@@ -160,6 +160,10 @@ engine::SessionOptions session_options(const ModelFlags& flags, const CacheTypeF
           .repeat_prompt = {}};
 }
 
+model::WeightLayout weight_layout(const ModelFlags& flags) {
+  return flags.no_repack ? model::WeightLayout::kAsFile : model::WeightLayout::kRepacked;
+}
+
 engine::Truncate truncation(const TextFlags& flags) {
   if (flags.truncate == "middle") return engine::Truncate::kMiddle;
   return flags.truncate == "left" ? engine::Truncate::kLeft : engine::Truncate::kRefuse;

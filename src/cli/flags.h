@@ -62,6 +62,7 @@ void declare(CLI::App& app, TalkFlags& flags);
 engine::CompactionSpec compaction_spec(const CacheFlags& flags);
 engine::GenerateOptions generate_options(const GenerationFlags& flags, bool escapes);  // throws UsageError
 engine::SessionOptions session_options(const ModelFlags& flags, const CacheTypeFlags& types);
+model::WeightLayout weight_layout(const ModelFlags& flags);
 engine::Truncate truncation(const TextFlags& flags);
 kernels::RowType row_type(const std::string& name);
 

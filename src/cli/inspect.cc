@@ -98,7 +98,7 @@ Lines describe(const Loaded& loaded) {
 }  // namespace
 
 int inspect(const InspectOptions& options) {
-  const Loaded loaded = load_model(options.model, true);
+  const Loaded loaded = load_model(options.model, model::WeightLayout::kRepacked);
   if (options.json) {
     std::printf("%s\n", dump_json(to_json(loaded)).c_str());
     return 0;

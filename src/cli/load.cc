@@ -28,7 +28,7 @@ std::string default_model_path() {
   return cat(folder, "/kvmerger/models/", kDefaultModel);
 }
 
-Loaded load_model(const std::string& path, bool repack) {
+Loaded load_model(const std::string& path, model::WeightLayout layout) {
   const auto start = std::chrono::steady_clock::now();
   const std::string file = path.empty() ? default_model_path() : path;
   if (path.empty() && !exists(file)) {
@@ -37,7 +37,7 @@ Loaded load_model(const std::string& path, bool repack) {
                     "file with -m"));
   }
   Loaded loaded;
-  loaded.model = std::make_shared<const model::Model>(file, repack);
+  loaded.model = std::make_shared<const model::Model>(file, layout);
   loaded.tokenizer = std::make_unique<text::Tokenizer>(file);
   loaded.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return loaded;

@@ -17,7 +17,7 @@ struct Loaded {
 };
 
 // path empty: the default model. Throws Error saying how to get it when it is not there.
-Loaded load_model(const std::string& path, bool repack);
+Loaded load_model(const std::string& path, model::WeightLayout layout);
 std::string default_model_path();
 
 // Throws Error when a file cannot be written at path; leaves nothing behind. Empty: nothing to check.

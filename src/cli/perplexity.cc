@@ -134,7 +134,7 @@ Json to_json(const Outcome& outcome, const Chunks& chunks, const Record& record)
 int perplexity(const PerplexityOptions& options) {
   check_writable(options.talk.report, "--report");
   const std::string text = read_document(options.file);
-  const Loaded loaded = load_model(options.model.model, !options.model.no_repack);
+  const Loaded loaded = load_model(options.model.model, weight_layout(options.model));
   engine::SessionOptions session_options = cli::session_options(options.model, options.types);
   const Chunks chunks = cut(loaded, text, options);
   session_options.context = chunks.size;

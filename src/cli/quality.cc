@@ -139,7 +139,8 @@ void check(const QualityOptions& options) {
 
 // False when interrupted.
 bool measure(const QualityOptions& options, std::vector<eval::Candidate>& methods, const eval::RowsRead& before) {
-  const Loaded loaded = load_model(options.model, true);
+  const Loaded loaded = load_model(
+      options.model, options.quantised_products ? model::WeightLayout::kRepacked : model::WeightLayout::kF32);
   warn_of_length(*loaded.model, options);
   const std::vector<eval::TextTasks> tasks = all_tasks(options, *loaded.tokenizer);
   eval::Bench bench{loaded.model, *loaded.tokenizer, {}};
@@ -207,6 +208,8 @@ void declare(CLI::App& app, QualityOptions& options) {
   number("--questions", options.questions, 1, 1000, "Questions about a record of lines");
   app.add_flag("--table", options.table_only, "Measure nothing: table and plot of the rows that are there");
   app.add_flag("--skip-lines", options.skip_lines, "No record of lines");
+  app.add_flag("--quantised-products", options.quantised_products,
+               "Multiply with the weights as they are: faster, but the rounding of activations shows as KL");
   app.add_option("--seed", options.seed, "Where passages lie, what the lines are")
       ->capture_default_str()
       ->type_name("N");

@@ -60,7 +60,7 @@ Compaction::Compaction(const CacheFlags& flags)
 Opened open_session(const std::string& command, const ModelFlags& model, const CacheTypeFlags& types,
                     Compaction& compaction) {
   Opened opened;
-  opened.loaded = load_model(model.model, !model.no_repack);
+  opened.loaded = load_model(model.model, weight_layout(model));
   engine::SessionOptions options = session_options(model, types);
   options.needs = compaction.compactor.needs();
   options.repeat_prompt = engine::repeat_prompt(*opened.loaded.tokenizer);

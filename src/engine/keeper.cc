@@ -23,6 +23,15 @@ bool set_moment(const std::string& name, Moments& moments) {
   return false;
 }
 
+CompactionReport untouched(const Session& session, const Compactor& compactor) {
+  CompactionReport report;
+  report.spec = compactor.spec();
+  report.rows_before = report.rows_after = session.rows();
+  report.bytes_before = report.bytes_after = session.bytes().used;
+  report.runs = 0;
+  return report;
+}
+
 }  // namespace
 
 std::span<const MomentEntry> moments() { return kMoments; }
@@ -59,6 +68,7 @@ void Keeper::read(Session& session, std::span<const Token> tokens, const RunHook
     const bool due = done == total ? moments_.prefill || moments_.stream : session.rows_over(compactor_) > 0;
     if (due) compact(session, {nullptr, hooks.cancelled});
   }
+  if (!report_) report_ = untouched(session, compactor_);
 }
 
 void Keeper::add(Session& session, Token token, const RunHooks& hooks) {

@@ -36,7 +36,8 @@ class Keeper {
   // Reads a generated token, and compacts when the rows are over the budget by kSlack a head.
   void add(Session& session, Token token, const RunHooks& hooks);
 
-  // All compactions so far as one: rows and bytes before are those of the full text, times are added up. Empty: none.
+  // All compactions so far as one: rows and bytes before are those of the full text, times are added up. Empty: nothing
+  // has been read.
   const std::optional<CompactionReport>& report() const { return report_; }
 
   static constexpr uint32_t kSlack = 128;  // rows a head: compacting every token would cost more than it saves

@@ -1,6 +1,7 @@
 #include "engine/reference_queries.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/rng.h"
 #include "model/rotate.h"
@@ -58,27 +59,35 @@ void ReferenceQueries::truncate(int32_t end) {
   }
 }
 
-std::vector<std::vector<float>> ReferenceQueries::replayed(const model::Model& model, int32_t end) const {
+std::vector<uint32_t> ReferenceQueries::chosen(uint32_t tokens) const {
+  std::vector<uint32_t> slots(count());
+  std::iota(slots.begin(), slots.end(), 0U);
+  std::ranges::sort(slots, {}, [&](uint32_t slot) { return priority(positions_[slot]); });
+  slots.resize(std::min<size_t>(slots.size(), tokens));
+  std::ranges::sort(slots, {}, [&](uint32_t slot) { return positions_[slot]; });
+  return slots;
+}
+
+std::vector<std::vector<float>> ReferenceQueries::replayed(const model::Model& model, int32_t end,
+                                                           uint32_t queries) const {
   const model::DecoderConfig& config = model.config();
-  std::vector<uint32_t> order(count());  // by position, so that it does not matter how slots were filled
-  for (uint32_t slot = 0; slot < count(); ++slot) order[slot] = slot;
-  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return positions_[a] < positions_[b]; });
+  const std::vector<uint32_t> slots = chosen(tokens_for(config, queries));
   std::vector<int32_t> moves;
-  for (const uint32_t slot : order) {
+  for (const uint32_t slot : slots) {
     const auto future = static_cast<int32_t>(priority(~positions_[slot]) % kFuture);
     moves.push_back(end + future - positions_[slot]);
   }
   std::vector<std::vector<float>> heads;
-  std::vector<float> rows(size_t{count()} * width_);
-  for (uint32_t layer = 0; layer < layers_ && count() > 0; ++layer) {
-    for (uint32_t at = 0; at < count(); ++at) {
-      std::copy_n(&data_[(size_t{layer} * capacity_ + order[at]) * width_], width_, &rows[size_t{at} * width_]);
+  std::vector<float> rows(slots.size() * width_);
+  for (uint32_t layer = 0; layer < layers_ && !slots.empty(); ++layer) {
+    for (size_t at = 0; at < slots.size(); ++at) {
+      std::copy_n(&data_[(size_t{layer} * capacity_ + slots[at]) * width_], width_, &rows[at * width_]);
     }
     model::rotate(model, rows, moves);
     for (uint32_t head = 0; head < config.heads; ++head) {
       if (head % config.group() == 0) heads.emplace_back();
-      for (uint32_t at = 0; at < count(); ++at) {
-        const float* from = &rows[size_t{at} * width_ + size_t{head} * config.head_dim];
+      for (size_t at = 0; at < slots.size(); ++at) {
+        const float* from = &rows[at * width_ + size_t{head} * config.head_dim];
         heads.back().insert(heads.back().end(), from, from + config.head_dim);
       }
     }

@@ -31,11 +31,19 @@ class ReferenceQueries {
   float* slot(uint32_t layer, uint32_t slot);
   void truncate(int32_t end);  // forgets tokens at positions >= end
 
-  // [layers * kv_heads] of [group * count, head_dim], query head by query head: the sampled queries, rotated on to
-  // positions in the kFuture tokens from `end` on.
-  std::vector<std::vector<float>> replayed(const model::Model& model, int32_t end) const;
+  // [layers * kv_heads] of [r, head_dim], query head by query head: sampled queries, rotated on to positions in the
+  // kFuture tokens from `end` on. r: at least `queries` where the sample has as many, the same for every query head;
+  // the same ones whatever else was sampled.
+  std::vector<std::vector<float>> replayed(const model::Model& model, int32_t end, uint32_t queries) const;
+  // Tokens whose queries make up `queries` of each KV head.
+  static uint32_t tokens_for(const model::DecoderConfig& config, uint32_t queries) {
+    return (queries + config.group() - 1) / config.group();
+  }
 
  private:
+  // The slots of the first `tokens` tokens of the sample, by position.
+  std::vector<uint32_t> chosen(uint32_t tokens) const;
+
   static constexpr uint32_t kFuture = 512;
   static constexpr int32_t kSinks = 4;  // first tokens, whose queries are like no others
 

@@ -30,7 +30,7 @@ kv::StoreShape store_shape(const model::DecoderConfig& config, const SessionOpti
 }
 
 ReferenceQueries reference_queries(const model::DecoderConfig& config, const SessionOptions& options) {
-  return {config, (options.needs.queries + config.group() - 1) / config.group()};
+  return {config, ReferenceQueries::tokens_for(config, options.needs.queries)};
 }
 
 }  // namespace
@@ -258,7 +258,9 @@ CompactionReport Session::compact(const Compactor& compactor, const RunHooks& ho
   const auto end = static_cast<int32_t>(tokens_.size());
   const bool asked = compactor.active() && compactor.needs().queries > 0;
   CompactionReport report = compactor.run(
-      store_, {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end) : QueryRows()}, options_.threads);
+      store_,
+      {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end, compactor.needs().queries) : QueryRows()},
+      options_.threads);
   if (options_.needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
   report.reconstruction_seconds = reconstruction.count();
   report.seconds += reconstruction.count();

@@ -39,10 +39,10 @@ void count_tensors(const GgufFile& file, ModelFacts& facts) {
 
 }  // namespace
 
-Model::Model(const std::string& path, bool repack) : file_(std::make_unique<GgufFile>(path)) {
+Model::Model(const std::string& path, WeightLayout layout) : file_(std::make_unique<GgufFile>(path)) {
   ggml_cpu_init();
   config_ = read_config(*file_);
-  weights_ = std::make_unique<Weights>(*file_, config_, repack);
+  weights_ = std::make_unique<Weights>(*file_, config_, layout);
   facts_ = {.path = path,
             .name = file_->text_or("general.name", stem(path)),
             .license = file_->text_or("general.license", ""),

@@ -18,8 +18,8 @@ struct ModelFacts {  // for people and reports
 
 class Model {
  public:
-  // Maps and checks a GGUF file. repack: see Weights. Throws Error naming file and fault.
-  explicit Model(const std::string& path, bool repack = true);
+  // Maps and checks a GGUF file. Throws Error naming file and fault.
+  explicit Model(const std::string& path, WeightLayout layout = WeightLayout::kRepacked);
   ~Model();
 
   const DecoderConfig& config() const { return config_; }

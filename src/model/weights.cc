@@ -130,19 +130,36 @@ struct Weights::Placement {
 
   // A copy of the tensor in a buffer of its own.
   ggml_tensor* copy(const ggml_tensor* tensor, ggml_backend_buffer_type_t type) {
+    ggml_tensor* fresh = make(tensor, tensor->type, type);
+    ggml_backend_tensor_set(fresh, tensor->data, 0, ggml_nbytes(tensor));
+    return fresh;
+  }
+
+  ggml_tensor* as_f32(const ggml_tensor* tensor) {
+    ggml_tensor* fresh = make(tensor, GGML_TYPE_F32, ggml_backend_cpu_buffer_type());
+    auto* to = static_cast<float*>(fresh->data);
+    if (tensor->type == GGML_TYPE_F32) {
+      std::copy_n(static_cast<const float*>(tensor->data), ggml_nelements(tensor), to);
+    } else {
+      ggml_get_type_traits(tensor->type)->to_float(tensor->data, to, ggml_nelements(tensor));
+    }
+    return fresh;
+  }
+
+ private:
+  ggml_tensor* make(const ggml_tensor* tensor, ggml_type number, ggml_backend_buffer_type_t type) {
     contexts.push_back(ggml_init({.mem_size = 2 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-    ggml_tensor* fresh = ggml_dup_tensor(contexts.back(), tensor);
+    ggml_tensor* fresh = ggml_new_tensor_2d(contexts.back(), number, tensor->ne[0], tensor->ne[1]);
     ggml_set_name(fresh, tensor->name);
     ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors_from_buft(contexts.back(), type);
-    if (!buffer) throw Error(cat("no memory for tensor '", tensor->name, "': ", ggml_nbytes(tensor) >> 20, " MiB"));
+    if (!buffer) throw Error(cat("no memory for tensor '", tensor->name, "': ", ggml_nbytes(fresh) >> 20, " MiB"));
     ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     buffers.push_back(buffer);
-    ggml_backend_tensor_set(fresh, tensor->data, 0, ggml_nbytes(tensor));
     return fresh;
   }
 };
 
-Weights::Weights(const GgufFile& file, const DecoderConfig& config, bool repack)
+Weights::Weights(const GgufFile& file, const DecoderConfig& config, WeightLayout layout)
     : placement_(std::make_unique<Placement>()) {
   Finder find(file);
   const int64_t width = config.embedding, vocabulary = config.vocabulary;
@@ -158,12 +175,18 @@ Weights::Weights(const GgufFile& file, const DecoderConfig& config, bool repack)
   for (const std::string& name : file.tensor_names()) bytes += ggml_nbytes(file.tensor(name));
 
   const ggml_backend_dev_t device = ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0);
-  const auto types = repack ? repacking_types(device) : std::vector<ggml_backend_buffer_type_t>{};
+  const auto types =
+      layout == WeightLayout::kRepacked ? repacking_types(device) : std::vector<ggml_backend_buffer_type_t>{};
   const auto place = [&](ggml_tensor*& matrix) {
     const auto fits = [&](ggml_backend_buffer_type_t type) { return can_multiply_from(type, device, matrix); };
     const auto type = std::find_if(types.begin(), types.end(), fits);
-    if (type == types.end()) return;
-    matrix = placement_->copy(matrix, *type);
+    if (layout == WeightLayout::kF32) {
+      matrix = placement_->as_f32(matrix);
+    } else if (type != types.end()) {
+      matrix = placement_->copy(matrix, *type);
+    } else {
+      return;
+    }
     repacked_bytes += ggml_nbytes(matrix);
   };
   place(output);

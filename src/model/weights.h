@@ -27,12 +27,16 @@ struct LayerWeights {
   ggml_tensor *down = nullptr, *down_bias = nullptr;      // [feed_forward, embedding]; bias or null
 };
 
+// How matrices lie in memory: as in the file; laid out anew where ggml's products are faster then (costs a copy of them
+// at load time); or as f32, eight times the memory of four-bit weights, for measurements: products with quantised
+// weights round activations to eight bits, which turns the smallest difference into noise.
+enum class WeightLayout { kAsFile, kRepacked, kF32 };
+
 class Weights {
  public:
-  // repack: let ggml lay out matrices anew where its products are faster then (costs a copy of them at load time).
   // Throws Error naming a tensor that is missing, has another shape than expected or a type ggml cannot multiply, or is
   // not known.
-  Weights(const GgufFile &file, const DecoderConfig &config, bool repack);
+  Weights(const GgufFile &file, const DecoderConfig &config, WeightLayout layout);
   ~Weights();
 
   ggml_tensor *embedding = nullptr;    // [embedding, vocabulary]
@@ -43,7 +47,7 @@ class Weights {
   std::vector<LayerWeights> layers;
   bool tied = false;
   size_t bytes = 0;           // of all tensors
-  size_t repacked_bytes = 0;  // of those laid out anew
+  size_t repacked_bytes = 0;  // of those not as in the file
 
  private:
   struct Placement;  // owns ggml's buffers
