@@ -10,6 +10,13 @@ std::unique_ptr<Policy> make_kvmerger();
 std::unique_ptr<Policy> make_snapkv();
 std::unique_ptr<Policy> make_cam();
 std::unique_ptr<Policy> make_expected_attention();
+std::unique_ptr<Policy> make_kvzip();
+std::unique_ptr<Policy> make_tova();
+std::unique_ptr<Policy> make_knorm();
+std::unique_ptr<Policy> make_keydiff();
+std::unique_ptr<Policy> make_look_m();
+std::unique_ptr<Policy> make_d2o();
+std::unique_ptr<Policy> make_lagkv();
 
 namespace {
 
@@ -30,6 +37,16 @@ constexpr Entry kPolicies[] = {
      make_snapkv},
     {"expected_attention", "keeps the rows that queries of the text, replayed behind it, look at, by length of value",
      "arXiv 2510.00636", make_expected_attention},
+    {"kvzip", "keeps the rows that the model looks at while it repeats the text", "arXiv 2505.23416", make_kvzip},
+    {"tova", "keeps the rows that the last query looks at, one set for all heads of a layer", "arXiv 2401.06104",
+     make_tova},
+    {"knorm", "keeps the rows with the shortest keys", "arXiv 2406.11430", make_knorm},
+    {"keydiff", "keeps the rows whose keys point away from the common direction", "arXiv 2504.15364", make_keydiff},
+    {"look_m", "keeps rows as H2O and averages every other into the one with the most similar key",
+     "arXiv 2406.18139; KVCache-Factory merge_kv", make_look_m},
+    {"d2o", "keeps rows as H2O and merges others into the most similar, if they are similar enough",
+     "arXiv 2406.13035", make_d2o},
+    {"lagkv", "keeps the rows that spread most on the scale of the rows that follow", "arXiv 2504.04704", make_lagkv},
 };
 
 }  // namespace
