@@ -44,8 +44,8 @@ constexpr Entry kPolicies[] = {
     {"keydiff", "keeps the rows whose keys point away from the common direction", "arXiv 2504.15364", make_keydiff},
     {"look_m", "keeps rows as H2O and averages every other into the one with the most similar key",
      "arXiv 2406.18139; KVCache-Factory merge_kv", make_look_m},
-    {"d2o", "keeps rows as H2O and merges others into the most similar, if they are similar enough",
-     "arXiv 2406.13035", make_d2o},
+    {"d2o", "keeps rows as H2O and merges others into the most similar, if they are similar enough", "arXiv 2406.13035",
+     make_d2o},
     {"lagkv", "keeps the rows that spread most on the scale of the rows that follow", "arXiv 2504.04704", make_lagkv},
 };
 

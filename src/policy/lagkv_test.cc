@@ -97,7 +97,7 @@ TEST_CASE("lagkv: with few rows it is the first and the newest") {
   CHECK(kept_by("lagkv", longer, 132) == kept_by("streaming_llm", longer, 132));  // the last partition and the sinks
 }
 
-TEST_CASE("lagkv: partitions give up equal shares; equal rows leave the lower") {
+TEST_CASE("lagkv: partitions give up equal shares, equal rows leave the lower") {
   Rng rng(2);
   TestHead head = random_head(100, 4, rng);
   const std::vector<uint32_t> kept = kept_by("lagkv:sinks=0,lag=10", head, 10 + 9 * 4);
