@@ -23,10 +23,14 @@ struct FullCache {
   double recall = 0;  // NLL per token
   LineResult lines;
 };
-// Full caches of text and record, with the statistics of a group of candidates.
-struct Caches {
-  std::unique_ptr<Session> text, lines;
+// A full cache with the statistics of a group of candidates.
+struct Cache {
+  std::unique_ptr<Session> session;
   double prefill_s = 0, statistics_s = 0;
+  double reconstruction_s = 0;  // of repeating the text, for the candidates that need it
+};
+struct Caches {
+  Cache text, lines;  // lines: no session when there are none
 };
 
 class Measurement {
@@ -38,7 +42,7 @@ class Measurement {
   void run(const Candidates& group);
 
  private:
-  std::unique_ptr<Session> read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs);
+  Cache read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs);
   Caches read_all(const Candidates& group);
   void score(Session& session, std::span<const Token> tokens,
              const std::function<void(uint32_t, std::span<const float>)>& sink) {
@@ -48,8 +52,8 @@ class Measurement {
   double recall(Session& session);
   LineResult lines(Session& session);
   Row measure(const Caches& caches, const Candidate& candidate);
-  void measure_text(const Caches& caches, const Candidate& candidate, Row& row);
-  void measure_lines(const Caches& caches, const Candidate& candidate, Row& row);
+  void measure_text(const Cache& cache, const Candidate& candidate, Row& row);
+  void measure_lines(const Cache& cache, const Candidate& candidate, Row& row);
 
   const Bench& bench_;
   const TextTasks& tasks_;
@@ -69,42 +73,53 @@ size_t tail(const TextTasks& tasks) {
   return most;
 }
 
-std::unique_ptr<Session> Measurement::read(const std::string& what, const std::vector<Token>& tokens,
-                                           const policy::Needs& needs) {
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Cache Measurement::read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs) {
   engine::SessionOptions options = bench_.options;
   options.context = static_cast<uint32_t>(tasks_.sizes.context + tail(tasks_));
   options.needs = needs;
   if (needs.reconstruction) options.repeat_prompt = engine::repeat_prompt(bench_.tokenizer);
-  auto session = std::make_unique<Session>(bench_.model, options);
+  Cache cache{std::make_unique<Session>(bench_.model, options)};
   engine::RunHooks hooks = hooks_;
-  hooks.progress = [&](uint32_t done, uint32_t total) {
-    listener_.doing(cat("reading ", what, ": ", done, " of ", total, " tokens"));
+  const auto show = [&](const char* doing) {
+    hooks.progress = [this, doing, &what](uint32_t done, uint32_t total) {
+      listener_.doing(cat(doing, " ", what, ": ", done, " of ", total, " tokens"));
+    };
   };
-  session->extend(tokens, true, hooks);
-  return session;
+  auto start = std::chrono::steady_clock::now();
+  show("reading");
+  cache.session->extend(tokens, true, hooks);
+  cache.prefill_s = seconds_since(start);
+  cache.statistics_s = cache.session->statistics_seconds();
+  if (!needs.reconstruction) return cache;
+  start = std::chrono::steady_clock::now();
+  show("repeating");
+  cache.session->reconstruct(hooks);
+  cache.reconstruction_s = seconds_since(start);
+  return cache;
 }
 
 Caches Measurement::read_all(const Candidates& group) {
   policy::Needs needs;
   for (const Candidate* candidate : group) needs = engine::all_of(needs, candidate->compactor.needs());
   Caches caches;
-  const auto start = std::chrono::steady_clock::now();
   caches.text = read(tasks_.text, tasks_.excerpt.context, needs);
-  caches.prefill_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  caches.statistics_s = caches.text->statistics_seconds();
   if (tasks_.lines) caches.lines = read(cat(tasks_.lines->count, " lines"), tasks_.lines->record, needs);
   return caches;
 }
 
 FullCache Measurement::measure_full(const Caches& caches) {
   FullCache full;
-  const auto text = caches.text->fork();
+  const auto text = caches.text.session->fork();
   const auto behind = static_cast<uint32_t>(text->tokens().size());
   score(*text, tasks_.excerpt.continuation,
         [&](uint32_t, std::span<const float> logits) { full.continuation.add(logits); });
   text->rewind(behind);
   full.recall = recall(*text);
-  if (caches.lines) full.lines = lines(*caches.lines->fork());
+  if (tasks_.lines) full.lines = lines(*caches.lines.session->fork());
   return full;
 }
 
@@ -147,14 +162,21 @@ LineResult Measurement::lines(Session& session) {
   return result;
 }
 
-void Measurement::measure_text(const Caches& caches, const Candidate& candidate, Row& row) {
-  const auto session = caches.text->fork();
+// Compaction with what it took to get its statistics, if that was more than reading.
+double compaction_seconds(const Cache& cache, const Candidate& candidate, const engine::CompactionReport& report) {
+  return report.seconds + (candidate.compactor.needs().reconstruction ? cache.reconstruction_s : 0.0);
+}
+
+void Measurement::measure_text(const Cache& cache, const Candidate& candidate, Row& row) {
+  const auto session = cache.session->fork();
   const auto behind = static_cast<uint32_t>(session->tokens().size());
-  const engine::CompactionReport report = session->compact(candidate.compactor);
+  const engine::CompactionReport report = session->compact(candidate.compactor, hooks_);
   row.rows_share = static_cast<double>(report.rows_after) / static_cast<double>(report.rows_before);
   row.bytes = session->bytes().used - session->statistics_bytes();
   row.bytes_full = session->bytes_per_token() * behind;
-  row.compact_s = report.seconds;
+  row.compact_s = compaction_seconds(cache, candidate, report);
+  row.prefill_s = cache.prefill_s;
+  row.statistics_s = cache.statistics_s;
   Comparison comparison(full_->continuation, tasks_.excerpt.continuation);
   score(*session, tasks_.excerpt.continuation,
         [&](uint32_t, std::span<const float> logits) { comparison.add(logits); });
@@ -165,9 +187,10 @@ void Measurement::measure_text(const Caches& caches, const Candidate& candidate,
   row.recall_dnll = recall(*session) - full_->recall;
 }
 
-void Measurement::measure_lines(const Caches& caches, const Candidate& candidate, Row& row) {
-  const auto session = caches.lines->fork();
-  row.compact_s = (row.compact_s + session->compact(candidate.compactor).seconds) / 2;
+void Measurement::measure_lines(const Cache& cache, const Candidate& candidate, Row& row) {
+  const auto session = cache.session->fork();
+  const engine::CompactionReport report = session->compact(candidate.compactor, hooks_);
+  row.compact_s = (row.compact_s + compaction_seconds(cache, candidate, report)) / 2;
   const LineResult result = lines(*session);
   row.lines = {result.em, full_->lines.em, result.nll - full_->lines.nll};
 }
@@ -175,10 +198,8 @@ void Measurement::measure_lines(const Caches& caches, const Candidate& candidate
 Row Measurement::measure(const Caches& caches, const Candidate& candidate) {
   Row row;
   row.key = row_key(bench_, tasks_, candidate);
-  row.prefill_s = caches.prefill_s;
-  row.statistics_s = caches.statistics_s;
-  measure_text(caches, candidate, row);
-  if (caches.lines) measure_lines(caches, candidate, row);
+  measure_text(caches.text, candidate, row);
+  if (tasks_.lines) measure_lines(caches.lines, candidate, row);
   return row;
 }
 
@@ -194,11 +215,10 @@ void Measurement::run(const Candidates& group) {
   }
 }
 
-// Whether one reading serves both. A session records over one window only, and repeating the text takes long: other
-// methods should not have that in their prefill time.
+// Whether one reading serves both: a session records over one window only.
 bool together(const Candidate& left, const Candidate& right) {
-  const policy::Needs a = left.compactor.needs(), b = right.compactor.needs();
-  return a.reconstruction == b.reconstruction && (a.window == b.window || a.window == 0 || b.window == 0);
+  const uint32_t a = left.compactor.needs().window, b = right.compactor.needs().window;
+  return a == b || a == 0 || b == 0;
 }
 
 std::vector<Candidates> groups(std::span<const Candidate* const> candidates) {
