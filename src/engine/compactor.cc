@@ -76,6 +76,7 @@ kv::Store::LayerData Compactor::Run::view(uint32_t layer) const {
     const std::vector<float>& queries = input_.queries[layer * shape_.heads + head];
     data.view.heads[head].query = {queries.data(), static_cast<uint32_t>(queries.size() / shape_.head_dim),
                                    shape_.head_dim};
+    data.view.heads[head].query_heads = input_.query_heads;
   }
   return data;
 }

@@ -28,6 +28,7 @@ using QueryRows = std::vector<std::vector<float>>;
 struct CompactionInput {
   uint32_t tokens = 0;  // that the cache stands for: a share is of them
   QueryRows queries;
+  uint32_t query_heads = 1;  // per KV head
 };
 
 struct CompactionReport {

@@ -28,6 +28,7 @@ struct HeadView {
   // [r, head_dim] reference queries, after RoPE, of all query heads of the group: queries of the text, replayed at
   // positions behind it. They stand for questions not asked yet. Empty unless asked for.
   Rows query;
+  uint32_t query_heads = 1;  // of the group: each has r / query_heads of the queries, one head's after another's
 
   uint32_t rows() const { return key.count; }
 };
