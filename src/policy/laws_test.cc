@@ -12,8 +12,9 @@ namespace {
 
 constexpr uint32_t kDim = 6;
 
-const std::vector<std::string> kEvictions{"h2o", "streaming_llm", "snapkv:window=8", "cam:merge=off",
-                                          "kvmerger:merge=off"};
+const std::vector<std::string> kEvictions{
+    "h2o",  "streaming_llm", "snapkv:window=8", "cam:merge=off", "kvmerger:merge=off", "kvzip",
+    "tova", "knorm",         "keydiff",         "lagkv:lag=16",  "look_m:merge=off",   "d2o:merge=off"};
 const std::vector<std::string> kMethods{"h2o",
                                         "streaming_llm",
                                         "snapkv:window=8,kernel=5",
@@ -21,7 +22,13 @@ const std::vector<std::string> kMethods{"h2o",
                                         "cam:mode=expected",
                                         "kvmerger",
                                         "kvmerger:value=mean,bias=on,sigma=auto",
-                                        "kvmerger:exact=off"};
+                                        "kvmerger:exact=off",
+                                        "kvzip",
+                                        "tova",
+                                        "knorm",
+                                        "keydiff",
+                                        "look_m",
+                                        "d2o"};
 
 // True when both plans have the same rows made of the same old ones, with weights and biases equal to rounding.
 bool same_plan(const kv::HeadPlan& left, const kv::HeadPlan& right) {
@@ -202,6 +209,16 @@ TEST_CASE("law 17: a common rotation of the keys and a shift of all positions ch
     CHECK(same_plan(plan_of(spec, head, {45}), plan_of(spec, turned, {45})));
     CHECK(difference(plan_of(spec, head, {45}), plan_of(spec, shifted, {45})) == "");
   }
+}
+
+TEST_CASE("law 17: lagkv looks at channels one by one, so that only a shift of all positions changes nothing") {
+  Rng rng(18);
+  const TestHead head = random_head(120, kDim, rng);
+  TestHead turned = head, shifted = head;
+  reflect(turned, rng);
+  for (int32_t& pos : shifted.pos) pos += 1000;
+  CHECK(difference(plan_of("lagkv:lag=16", head, {45}), plan_of("lagkv:lag=16", shifted, {45})) == "");
+  CHECK(!same_plan(plan_of("lagkv:lag=16", head, {45}), plan_of("lagkv:lag=16", turned, {45})));
 }
 
 TEST_CASE("law 19: scaling single keys keeps the links, a common scale keeps the weights of a relative sigma") {
