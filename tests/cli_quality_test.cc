@@ -92,7 +92,7 @@ TEST_CASE("passages are said as in the context, from places spread over it") {
   CHECK_THROWS_AS(eval::make_passages(tokenizer, "t", {tight.begin(), tight.end() - 1}, sizes), UsageError);
 }
 
-TEST_CASE("a record of lines fills the context; its questions have one right answer each") {
+TEST_CASE("a record of lines fills the context and its questions have one right answer each") {
   const text::Tokenizer tokenizer(talking_model());
   const eval::TaskSizes sizes{.context = 2000, .questions = 20, .seed = 3};
   const eval::Lines lines = eval::make_lines(tokenizer, "t", sizes);
@@ -164,7 +164,7 @@ TEST_CASE("the full cache loses nothing, smaller ones do, and rows tell what was
   CHECK(outcome.err.find("[5/5]") != std::string::npos);
 }
 
-TEST_CASE("rows that are there are not measured again; a table needs no measuring") {
+TEST_CASE("rows that are there are not measured again, and a table needs no measuring") {
   const TemporaryFolder folder;
   const std::string text = folder.file("novel.txt", story(2000)), output = folder.path("out.jsonl");
   REQUIRE(kvmerger(quick(text, output, "h2o", "50%")).code == 0);

@@ -64,7 +64,7 @@ TEST_CASE("means and standard errors by hand") {
   CHECK(std::isnan(mean_of({}).mean));
 }
 
-TEST_CASE("rows are put together over texts; large budgets and good methods first") {
+TEST_CASE("rows are put together over texts, large budgets and good methods first") {
   const std::vector<Section> sections =
       summarise({row("a", "h2o", "20%", 0.3), row("a", "h2o", "50%", 0.1), row("a", "tova", "50%", 0.05),
                  row("b", "h2o", "50%", 0.2), row("b", "tova", "50%", 0.07), row("a", "none", "", 0),
