@@ -24,10 +24,11 @@ class Duo final : public HeadBudget {
     const auto retrieved = [&](size_t at) { return request.profile->share_above(pool.heads[at], threshold_); };
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return retrieved(a) > retrieved(b); });
     const auto mean = static_cast<double>(pool.total) / static_cast<double>(pool.heads.size());
-    std::vector<double> wishes(pool.heads.size(), std::min(double{1.0 * local_}, mean));
+    std::vector<double> wishes;
+    for (const uint32_t head : pool.heads) wishes.push_back(std::min({1.0 * local_, mean, 1.0 * request.have[head]}));
     double left = static_cast<double>(pool.total) - std::accumulate(wishes.begin(), wishes.end(), 0.0);
     for (const size_t at : order) {
-      const double more = std::clamp(request.have[pool.heads[at]] - wishes[at], 0.0, left);
+      const double more = std::clamp(request.have[pool.heads[at]] - wishes[at], 0.0, std::max(left, 0.0));
       wishes[at] += more;
       left -= more;
     }
