@@ -1,8 +1,8 @@
 // TOVA (arXiv 2401.06104): the rows that the last query looks at, averaged over all heads of the layer, so that a layer
 // keeps one set of rows. The authors drop the newest row too when it is the least attended; here it always stays.
 //
-// One set is possible only while the heads of the layer hold the same tokens and may keep as many. Where they do not,
-// after a compaction with different rows per head or under a budget that is not uniform, each head goes by itself.
+// One order of rows for the layer needs heads that hold the same tokens; after a compaction that dropped different rows
+// of different heads, each head goes by itself. A budget may cut the heads of a layer at different numbers of rows.
 #include <algorithm>
 
 #include "policy/score_policy.h"
@@ -10,10 +10,11 @@
 namespace kvmerger::policy {
 namespace {
 
-bool heads_agree(const kv::LayerView& view, std::span<const uint32_t> rows) {
-  const auto same_tokens = [&](const kv::HeadView& head) { return std::ranges::equal(head.pos, view.heads[0].pos); };
-  const auto same_rows = [&](uint32_t limit) { return limit == rows[0]; };
-  return std::ranges::all_of(view.heads, same_tokens) && std::ranges::all_of(rows, same_rows);
+bool fits(const kv::HeadView& head, uint32_t limit) { return head.rows() <= limit; }
+
+bool same_tokens(const kv::LayerView& view) {
+  return std::ranges::all_of(view.heads,
+                             [&](const auto& head) { return std::ranges::equal(head.pos, view.heads[0].pos); });
 }
 
 class Tova final : public ScorePolicy {
@@ -26,20 +27,23 @@ class Tova final : public ScorePolicy {
   }
 
   kv::LayerPlan plan_layer(const kv::LayerView& view, std::span<const uint32_t> rows) const override {
-    const bool fits = view.heads.empty() || view.heads[0].rows() <= rows[0];
-    if (fits || !heads_agree(view, rows)) return ScorePolicy::plan_layer(view, rows);
-    const std::vector<uint32_t> kept = top_rows(layer_scores(view, rows[0]), rows[0]);
+    if (std::ranges::equal(view.heads, rows, fits) || !same_tokens(view)) return ScorePolicy::plan_layer(view, rows);
+    const std::vector<float> scores = layer_scores(view);
     kv::LayerPlan plan;
-    for (const kv::HeadView& head : view.heads) plan.push_back(kv::keep_rows(head, kept));
+    for (size_t index = 0; index < view.heads.size(); ++index) {
+      const kv::HeadView& head = view.heads[index];
+      const bool whole = fits(head, rows[index]);
+      plan.push_back(whole ? kv::keep_all(head) : kv::keep_rows(head, top_rows(scores, rows[index])));
+    }
     return plan;
   }
 
  private:
-  // [n] sum over the heads, which ranks as their mean does.
-  std::vector<float> layer_scores(const kv::LayerView& view, uint32_t limit) const {
+  // [n] sum over the heads, which ranks as their mean does; the newest row above all.
+  std::vector<float> layer_scores(const kv::LayerView& view) const {
     std::vector<double> sums(view.heads[0].rows());
     for (const kv::HeadView& head : view.heads) {
-      const std::vector<float> scores = row_scores(head, limit);
+      const std::vector<float> scores = row_scores(head, 1);
       std::ranges::transform(sums, scores, sums.begin(), [](double sum, float score) { return sum + double{score}; });
     }
     std::vector<float> scores;

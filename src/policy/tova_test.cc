@@ -38,17 +38,29 @@ TEST_CASE("tova: as numpy from the attention of the last query") {
   for (const auto& kept : kept_of_layer({rival_head(0), rival_head(1)}, limits)) CHECK(kept == rivals::kTovaKept);
 }
 
-TEST_CASE("tova: heads that hold other tokens or may keep other numbers of rows go by themselves") {
+TEST_CASE("tova: one order of rows for the layer, cut where each head must") {
   Rng rng(3);
+  const std::vector<TestHead> heads{random_head(60, 4, rng), random_head(60, 4, rng), random_head(60, 4, rng)};
+  const std::vector<uint32_t> twenty = kept_of_layer(heads, {20, 20, 20})[0],
+                              more = kept_of_layer(heads, {35, 35, 35})[0];
+  CHECK(twenty != kept_by("tova", heads[0], 20));
+  const auto mixed = kept_of_layer(heads, {60, 20, 35});
+  CHECK(mixed[0].size() == 60);
+  CHECK(mixed[1] == twenty);
+  CHECK(mixed[2] == more);
+  CHECK(std::ranges::includes(more, twenty));
+}
+
+TEST_CASE("tova: heads that hold other tokens go by themselves") {
+  Rng rng(4);
   std::vector<TestHead> heads{random_head(60, 4, rng), random_head(60, 4, rng)};
-  const auto alone = [&](uint32_t head, uint32_t limit) { return kept_by("tova", heads[head], limit); };
-  CHECK(alone(0, 20) != alone(1, 20));
-  CHECK(kept_of_layer(heads, {20, 20})[0] == kept_of_layer(heads, {20, 20})[1]);
-  CHECK(kept_of_layer(heads, {20, 21}) == std::vector{alone(0, 20), alone(1, 21)});
-  CHECK(kept_of_layer(heads, {60, 20})[0].size() == 60);
-  CHECK(kept_of_layer(heads, {60, 20})[1] == alone(1, 20));
+  const std::vector alone{kept_by("tova", heads[0], 20), kept_by("tova", heads[1], 20)};
+  CHECK(alone[0] != alone[1]);
+  CHECK(kept_of_layer(heads, {20, 20}) != alone);
   ++heads[1].pos.back();
-  CHECK(kept_of_layer(heads, {20, 20}) == std::vector{alone(0, 20), alone(1, 20)});
+  CHECK(kept_of_layer(heads, {20, 20}) == alone);
+  heads[1] = random_head(30, 4, rng);
+  CHECK(kept_of_layer(heads, {20, 20}) == std::vector{alone[0], kept_by("tova", heads[1], 20)});
 }
 
 TEST_CASE("tova asks for the attention of the last query") {
