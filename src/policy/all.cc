@@ -38,7 +38,7 @@ constexpr Entry kPolicies[] = {
     {"expected_attention", "keeps the rows that queries of the text, replayed behind it, look at, by length of value",
      "arXiv 2510.00636", make_expected_attention},
     {"kvzip", "keeps the rows that the model looks at while it repeats the text", "arXiv 2505.23416", make_kvzip},
-    {"tova", "keeps the rows that the last query looks at, one set for all heads of a layer", "arXiv 2401.06104",
+    {"tova", "keeps the rows that the last query looks at, on average over the heads of a layer", "arXiv 2401.06104",
      make_tova},
     {"knorm", "keeps the rows with the shortest keys", "arXiv 2406.11430", make_knorm},
     {"keydiff", "keeps the rows whose keys point away from the common direction", "arXiv 2504.15364", make_keydiff},
