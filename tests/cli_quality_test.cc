@@ -183,9 +183,12 @@ TEST_CASE("rows that are there are not measured again, and a table needs no meas
   CHECK(rows_of(output).size() == 4);
   CHECK(row_of(rows_of(output), "h2o", "50%").at("kl").number() == rows_of(output).front().at("kl").number());
 
+  CHECK(kvmerger({"quality", "-o", output, "-f", text, "-c", "400", "--methods", "h2o", "--budgets", "50%",
+                  "--continuation", "24", "--passages", "2", "--questions", "3", "--quantised-products"})
+            .err.find("1 rows, 1 of them") != std::string::npos);
   const Outcome table = run_program({KVMERGER_BINARY, "quality", "--table", "-o", output});
   CHECK(table.code == 0);
-  CHECK(table.out == more.out);
+  CHECK(table.out.starts_with(more.out.substr(0, more.out.find("\n\nMeans"))));
   CHECK(run_program({KVMERGER_BINARY, "quality", "--table", "-o", folder.path("none.jsonl")}).code == 1);
 }
 

@@ -58,6 +58,7 @@ std::vector<eval::TextTasks> all_tasks(const QualityOptions& options, const text
   std::set<std::string> names;
   for (const std::string& file : options.files) {
     const std::string name = std::filesystem::path(file).stem().string(), text = read_document(file);
+    if (interrupted()) throw engine::Interrupted();
     if (!names.insert(name).second) {
       throw UsageError(cat("two texts are called ", name, "; their rows could not be told apart"));
     }
@@ -143,7 +144,7 @@ bool measure(const QualityOptions& options, std::vector<eval::Candidate>& method
       options.model, options.quantised_products ? model::WeightLayout::kRepacked : model::WeightLayout::kF32);
   warn_of_length(*loaded.model, options);
   const std::vector<eval::TextTasks> tasks = all_tasks(options, *loaded.tokenizer);
-  eval::Bench bench{loaded.model, *loaded.tokenizer, {}};
+  eval::Bench bench{loaded.model, *loaded.tokenizer, {}, options.quantised_products ? "quantised" : "f32"};
   bench.options.threads = options.threads;
   bench.options.batch = options.batch;
   const std::vector<Todo> todo = left_to_do(bench, tasks, methods, before.rows);
@@ -231,7 +232,7 @@ int quality(const QualityOptions& options) {
   }
   const bool done = measure(options, methods, before);
   show_results(options.output);
-  if (!done) log_warn(cat("interrupted; the same command goes on where it stopped"));
+  if (!done) log_warn("interrupted; the same command goes on where it stopped");
   return done ? 0 : interrupted_code();
 }
 

@@ -19,8 +19,8 @@ namespace {
 constexpr std::string_view kBegin = "{\"text\":";  // of a row
 
 auto fields(const RowKey& key) {
-  return std::tie(key.text, key.model, key.fingerprint, key.cache_type, key.method, key.spec.policy, key.spec.heads,
-                  key.spec.fit, key.spec.budget, key.sizes);
+  return std::tie(key.text, key.model, key.fingerprint, key.cache_type, key.products, key.method, key.spec.policy,
+                  key.spec.heads, key.spec.fit, key.spec.budget, key.sizes);
 }
 
 // A measure that is no number is null in JSON.
@@ -37,6 +37,7 @@ RowKey key_from_json(const Json& json) {
   key.model = json.at("model").text();
   key.fingerprint = json.at("fingerprint").text();
   key.cache_type = json.at("cache_type").text();
+  key.products = json.at("products").text();
   key.method = json.at("method").text();
   const Json& budget = json.at("budget");
   key.spec = {json.at("policy").text(), json.at("heads").text(), json.at("fit").text(),
@@ -91,6 +92,7 @@ Json to_json(const Row& row) {
                       {"questions", key.sizes.questions},
                       {"seed", key.sizes.seed},
                       {"cache_type", key.cache_type},
+                      {"products", key.products},
                       {"fingerprint", key.fingerprint}};
 }
 

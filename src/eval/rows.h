@@ -17,7 +17,8 @@ namespace kvmerger::eval {
 // What a row is of: rows with equal keys are measurements of the same thing.
 struct RowKey {
   std::string text, model, fingerprint, cache_type;
-  std::string method;  // as named by the user
+  std::string products;  // numbers that products with weights are computed in: Bench::products
+  std::string method;    // as named by the user
   engine::CompactionSpec spec;
   TaskSizes sizes;
 

@@ -24,7 +24,8 @@ class Folder {
 
 Row example(const std::string& text) {
   Row row;
-  row.key = {text, "Model \"M\"", "0123", "f16", "h2o", {"h2o", "uniform", "none", "35%"}, {2048, 128, 5, 24, 7}};
+  row.key = {
+      text, "Model \"M\"", "0123", "f16", "f32", "h2o", {"h2o", "uniform", "none", "35%"}, {2048, 128, 5, 24, 7}};
   row.rows_share = 0.35;
   row.bytes = 12345678;
   row.bytes_full = 37048320;
@@ -90,6 +91,8 @@ TEST_CASE("keys differ in every part that changes what is measured") {
   };
   CHECK(differs([](RowKey& other) { other.text = "two"; }));
   CHECK(differs([](RowKey& other) { other.fingerprint = "4567"; }));
+  CHECK(differs([](RowKey& other) { other.cache_type = "f32"; }));
+  CHECK(differs([](RowKey& other) { other.products = "quantised"; }));
   CHECK(differs([](RowKey& other) { other.method = "default"; }));
   CHECK(differs([](RowKey& other) { other.spec.policy = "snapkv"; }));
   CHECK(differs([](RowKey& other) { other.spec.heads = "ada"; }));

@@ -251,10 +251,8 @@ TextTasks make_tasks(const text::Tokenizer& tokenizer, const std::string& name, 
 RowKey row_key(const Bench& bench, const TextTasks& tasks, const Candidate& candidate) {
   const model::ModelFacts& facts = bench.model->facts();
   const std::string key = type_name(bench.options.key_type), value = type_name(bench.options.value_type);
-  return {tasks.text,        facts.name,
-          facts.fingerprint, key == value ? key : cat(key, "/", value),
-          candidate.name,    candidate.compactor.spec(),
-          tasks.sizes};
+  return {tasks.text,     facts.name,     facts.fingerprint,          key == value ? key : cat(key, "/", value),
+          bench.products, candidate.name, candidate.compactor.spec(), tasks.sizes};
 }
 
 void measure(const Bench& bench, const TextTasks& tasks, std::span<const Candidate* const> candidates,

@@ -21,6 +21,7 @@ struct Bench {
   std::shared_ptr<const model::Model> model;
   const text::Tokenizer& tokenizer;
   engine::SessionOptions options;  // context and needs are set for each text
+  std::string products;            // how the model was loaded: f32, or quantised as in the file
 };
 
 // All that is measured on one text at one context.

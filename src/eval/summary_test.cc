@@ -15,7 +15,8 @@ namespace {
 Row row(const std::string& text, const std::string& method, const std::string& budget, double kl,
         uint32_t context = 2048) {
   Row row;
-  row.key = {text, "Model", "0123", "f16", method, {method, "uniform", "none", budget}, {context, 128, 5, 20, 0}};
+  row.key = {
+      text, "Model", "0123", "f16", "f32", method, {method, "uniform", "none", budget}, {context, 128, 5, 20, 0}};
   row.rows_share = budget.empty() ? 1.0 : std::stod(budget) / 100;
   row.bytes = 3 << 20;
   row.kl = kl;

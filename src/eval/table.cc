@@ -63,9 +63,9 @@ std::string heading(const Section& section) {
   }
   std::string names;
   for (const std::string& text : texts) names += (names.empty() ? "" : ", ") + text;
-  return cat("### ", title(section), "\n\nTexts: ", names, ". Cache ", section.key().cache_type, ", continuation ",
-             sizes.continuation, " tokens, ", sizes.passages, " passages, ", sizes.questions, " questions, seed ",
-             sizes.seed, ".\n\n");
+  return cat("### ", title(section), "\n\nTexts: ", names, ". Cache ", section.key().cache_type, ", products ",
+             section.key().products, ", continuation ", sizes.continuation, " tokens, ", sizes.passages, " passages, ",
+             sizes.questions, " questions, seed ", sizes.seed, ".\n\n");
 }
 
 }  // namespace
