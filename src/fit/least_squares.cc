@@ -58,6 +58,7 @@ class LeastSquares final : public Fit {
 Vector LeastSquares::fit_weights(const Vector& attention, const Vector& start) const {
   const auto n = static_cast<uint32_t>(start.size()), r = static_cast<uint32_t>(attention.size() / n);
   const float ridge = static_cast<float>(lambda_) * mean_column_energy(attention, n);
+  const float limit = std::exp(static_cast<float>(clip_));
   const Vector ones(r, 1.0F);
   Vector wanted(n), mass(r), gradient(n), weight = start;
   kernels::vector_multiply(ones.data(), attention.data(), r, n, wanted.data());
@@ -66,11 +67,11 @@ Vector LeastSquares::fit_weights(const Vector& attention, const Vector& start) c
     kernels::vector_multiply(mass.data(), attention.data(), r, n, gradient.data());
     for (uint32_t row = 0; row < n; ++row) {
       const float step = (wanted[row] + ridge * start[row]) / (gradient[row] + ridge * weight[row] + 1e-20F);
-      weight[row] *= std::clamp(step, 1 / kMostStep, kMostStep);
+      // Held within its range in every round: at the end alone it could raise the objective.
+      const float stepped = weight[row] * std::clamp(step, 1 / kMostStep, kMostStep);
+      weight[row] = std::clamp(stepped, start[row] / limit, start[row] * limit);
     }
   }
-  const float limit = std::exp(static_cast<float>(clip_));
-  for (uint32_t row = 0; row < n; ++row) weight[row] = std::clamp(weight[row], start[row] / limit, start[row] * limit);
   return weight;
 }
 
@@ -118,7 +119,9 @@ void LeastSquares::fit_head(const kv::HeadView& head, kv::HeadPlan& plan) const 
   if (!all_finite(weight) || !all_finite(value)) return;
   const double before = relative_error(held_out, held_out_attention, start, rows.value);
   if (!(relative_error(held_out, held_out_attention, weight, value) < before)) return;
-  for (uint32_t row = 0; row < rows.count; ++row) plan.bias[row] = std::log(weight[row]);
+  for (uint32_t row = 0; row < rows.count; ++row) {
+    if (weight[row] > 0.0F) plan.bias[row] = std::log(weight[row]);  // e^-104 and below are 0
+  }
   if (!values_) return;
   plan.dense.resize(rows.count);
   for (uint32_t row = 0; row < rows.count; ++row) plan.dense[row] = static_cast<int32_t>(row);
