@@ -184,6 +184,7 @@ Session::Synced Session::sync(std::span<const Token> tokens, const RunHooks& hoo
   } else if (common < tokens_.size()) {
     store_.truncate(static_cast<int32_t>(common));
     queries_.truncate(static_cast<int32_t>(common));
+    reconstructed_ = std::min(reconstructed_, static_cast<uint32_t>(common));
   }
   tokens_.resize(common);
   extend(tokens.subspan(common), false, hooks);
@@ -207,6 +208,7 @@ void Session::rewind(uint32_t count) {
   store_.truncate(static_cast<int32_t>(count));
   store_.shrink();
   queries_.truncate(static_cast<int32_t>(count));
+  reconstructed_ = std::min(reconstructed_, count);
   tokens_.resize(count);
   logits_.clear();
 }
@@ -229,8 +231,8 @@ void Session::reconstruct(const RunHooks& hooks) {
   KVM_CHECK(options_.needs.reconstruction);
   const auto seen = static_cast<uint32_t>(tokens_.size());
   const uint32_t first = std::max(reconstructed_, compacted_);
-  while (reconstructed_ < seen) {
-    const uint32_t begin = std::max(reconstructed_, first), end = std::min(seen, begin + options_.batch);
+  for (uint32_t begin = first; begin < seen; begin = reconstructed_) {
+    const uint32_t end = std::min(seen, begin + options_.batch);
     reconstruct_chunk(begin, end, hooks);
     reconstructed_ = end;
     if (hooks.progress) hooks.progress(end - first, seen - first);
@@ -259,8 +261,7 @@ CompactionReport Session::compact(const Compactor& compactor, const RunHooks& ho
   const bool asked = compactor.active() && compactor.needs().queries > 0;
   CompactionReport report = compactor.run(
       store_,
-      {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end, compactor.needs().queries) : QueryRows(),
-       model_->config().group()},
+      {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end, compactor.needs().queries) : QueryRows()},
       options_.threads);
   if (options_.needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
   report.reconstruction_seconds = reconstruction.count();
