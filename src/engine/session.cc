@@ -261,7 +261,8 @@ CompactionReport Session::compact(const Compactor& compactor, const RunHooks& ho
   const bool asked = compactor.active() && compactor.needs().queries > 0;
   CompactionReport report = compactor.run(
       store_,
-      {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end, compactor.needs().queries) : QueryRows()},
+      {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end, compactor.needs().queries) : QueryRows(),
+       model_->config().group()},
       options_.threads);
   if (options_.needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
   report.reconstruction_seconds = reconstruction.count();
