@@ -1,5 +1,6 @@
 // Rows by what the model's heads need on other texts: one threshold on the score for all heads, found so that the rows
-// above it add up to the total (water-filling).
+// above it add up to the total (water-filling), and a floor. The score says what recall of the text needs, which few
+// heads serve. The others need rows to go on with the text: the more of all rows may stay, the higher the floor.
 #include <algorithm>
 #include <cmath>
 
@@ -13,36 +14,41 @@ constexpr int kHalvings = 100;  // of the range of the threshold's logarithm
 class ByProfile final : public HeadBudget {
  public:
   void options(OptionVisitor& visitor) override {
-    visitor.whole("least", least_, 1, 65536, "rows that every head keeps");
+    visitor.real("even", even_, 0, 100,
+                 "floor, as a part of equal rows, over the share of all rows that stay: 1 and 20 % give 20 %");
     visitor.whole("ends", ends_, 0, 65536, "first and newest rows, which the profile says nothing of");
   }
   bool needs_profile() const override { return true; }
 
  protected:
   std::vector<double> wishes(const Request& request, const Pool& pool) const override {
-    const double mean = static_cast<double>(pool.total) / static_cast<double>(pool.heads.size());
-    const double least = std::min(double{1.0 * least_}, mean), ends = std::min(double{1.0 * ends_}, mean);
+    const auto total = static_cast<double>(pool.total);
+    const double mean = total / static_cast<double>(pool.heads.size()), ends = std::min(double{1.0 * ends_}, mean);
+    double all = 0.0;
+    for (const uint32_t head : pool.heads) all += request.have[head];
+    const double floor = mean * std::min(1.0, even_ * total / all);
     std::vector<double> wishes(pool.heads.size());
     const auto above = [&](double log_threshold) {
       double sum = 0.0;
       for (size_t at = 0; at < wishes.size(); ++at) {
         const double have = request.have[pool.heads[at]];
         const double share = request.profile->share_above(pool.heads[at], std::exp(log_threshold));
-        sum += wishes[at] = std::clamp(ends + share * (have - ends), std::min(least, have), have);
+        sum += wishes[at] = std::clamp(ends + share * (have - ends), std::min(floor, have), have);
       }
       return sum;
     };
     double low = std::log(1e-10), high = std::log(2.0);  // all rows, none
     for (int halving = 0; halving < kHalvings; ++halving) {
       const double middle = (low + high) / 2;
-      (above(middle) > static_cast<double>(pool.total) ? low : high) = middle;
+      (above(middle) > total ? low : high) = middle;
     }
     above(high);
     return wishes;
   }
 
  private:
-  uint32_t least_ = 40, ends_ = 36;
+  double even_ = 1.2;
+  uint32_t ends_ = 36;
 };
 
 }  // namespace

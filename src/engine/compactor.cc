@@ -54,8 +54,8 @@ class Compactor::Run {
 
   // [layers * heads] rows allowed.
   std::vector<uint32_t> share_out(uint64_t total, std::string& note) const;
-  // rows: [layers * heads] allowed; empty: the policy chooses. Fills errors.
-  void compact(const std::vector<uint32_t>& rows, std::vector<double>& errors) const;
+  // rows: [layers * heads] allowed; empty: the policy chooses. Returns the predicted errors. Without apply only these.
+  std::vector<double> compact(const std::vector<uint32_t>& rows, bool apply) const;
 
  private:
   kv::Store::LayerData view(uint32_t layer) const;
@@ -132,7 +132,8 @@ void Compactor::Run::predict(const kv::LayerView& view, const kv::LayerPlan& pla
   }
 }
 
-void Compactor::Run::compact(const std::vector<uint32_t>& rows, std::vector<double>& errors) const {
+std::vector<double> Compactor::Run::compact(const std::vector<uint32_t>& rows, bool apply) const {
+  std::vector<double> errors;
   const bool predictable = !input_.queries.empty() && input_.queries[0].size() >= size_t{4} * shape_.head_dim;
   if (predictable) errors.resize(size_t{shape_.layers} * shape_.heads);
   std::mutex applying;  // layers share the store's pool
@@ -141,9 +142,18 @@ void Compactor::Run::compact(const std::vector<uint32_t>& rows, std::vector<doub
     const kv::Store::LayerData data = view(layer);
     const kv::LayerPlan plan = this->plan(data.view, rows);
     predict(data.view, plan, errors);
+    if (!apply) return;
     const std::lock_guard lock(applying);
     store_.apply(layer, plan);
   });
+  return errors;
+}
+
+std::vector<double> Compactor::predict(kv::Store& store, const CompactionInput& input, uint32_t threads) const {
+  std::string note;
+  const Run run(*this, store, input, threads);
+  return run.compact(size_ ? run.share_out(allowed(store.shape(), input.tokens), note) : std::vector<uint32_t>(),
+                     false);
 }
 
 uint64_t Compactor::allowed(const kv::StoreShape& shape, uint32_t tokens) const {
@@ -161,8 +171,8 @@ CompactionReport Compactor::run(kv::Store& store, const CompactionInput& input, 
   if (active() && report.rows_before > 0) {
     if (needs_profile() && !profile_) throw Error(cat("--kv-heads ", spec_.heads, " needs a profile of the model"));
     const Run run(*this, store, input, threads);
-    run.compact(size_ ? run.share_out(allowed(store.shape(), input.tokens), report.note) : std::vector<uint32_t>(),
-                report.errors);
+    report.errors = run.compact(
+        size_ ? run.share_out(allowed(store.shape(), input.tokens), report.note) : std::vector<uint32_t>(), true);
     store.shrink();
   }
   for (const double error : report.errors) report.error += error * error / static_cast<double>(report.errors.size());

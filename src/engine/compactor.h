@@ -62,6 +62,9 @@ class Compactor {
   // suffice; layers done before stay done, each is whole.
   CompactionReport run(kv::Store& store, const CompactionInput& input, uint32_t threads) const;
 
+  // The errors that run would predict ([layers * heads], empty without reference queries); nothing changes.
+  std::vector<double> predict(kv::Store& store, const CompactionInput& input, uint32_t threads) const;
+
   // Rows in all that the budget allows for a text of so many tokens; UINT64_MAX without a budget.
   uint64_t allowed(const kv::StoreShape& shape, uint32_t tokens) const;
 

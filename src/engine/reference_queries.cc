@@ -71,7 +71,7 @@ std::vector<uint32_t> ReferenceQueries::chosen(uint32_t tokens) const {
 std::vector<std::vector<float>> ReferenceQueries::replayed(const model::Model& model, int32_t end,
                                                            uint32_t queries) const {
   const model::DecoderConfig& config = model.config();
-  const std::vector<uint32_t> slots = chosen(tokens_for(config, queries));
+  const std::vector<uint32_t> slots = chosen(queries);
   std::vector<int32_t> moves;
   for (const uint32_t slot : slots) {
     const auto future = static_cast<int32_t>(priority(~positions_[slot]) % kFuture);

@@ -31,14 +31,10 @@ class ReferenceQueries {
   float* slot(uint32_t layer, uint32_t slot);
   void truncate(int32_t end);  // forgets tokens at positions >= end
 
-  // [layers * kv_heads] of [r, head_dim], query head by query head: sampled queries, rotated on to positions in the
-  // kFuture tokens from `end` on. r: at least `queries` where the sample has as many, the same for every query head;
-  // the same ones whatever else was sampled.
+  // [layers * kv_heads] of [group * r, head_dim], query head by query head: sampled queries, rotated on to positions in
+  // the kFuture tokens from `end` on. r: `queries`, or all of a smaller sample; the same ones whatever else was
+  // sampled.
   std::vector<std::vector<float>> replayed(const model::Model& model, int32_t end, uint32_t queries) const;
-  // Tokens whose queries make up `queries` of each KV head.
-  static uint32_t tokens_for(const model::DecoderConfig& config, uint32_t queries) {
-    return (queries + config.group() - 1) / config.group();
-  }
 
  private:
   // The slots of the first `tokens` tokens of the sample, by position.

@@ -30,7 +30,7 @@ kv::StoreShape store_shape(const model::DecoderConfig& config, const SessionOpti
 }
 
 ReferenceQueries reference_queries(const model::DecoderConfig& config, const SessionOptions& options) {
-  return {config, ReferenceQueries::tokens_for(config, options.needs.queries)};
+  return {config, options.needs.queries};
 }
 
 }  // namespace
@@ -251,19 +251,24 @@ uint64_t Session::rows_over(const Compactor& compactor) const {
   return rows() - std::min(rows(), allowed);
 }
 
+CompactionInput Session::input(const Compactor& compactor) const {
+  const auto end = static_cast<uint32_t>(tokens_.size());
+  const bool asked = compactor.active() && compactor.needs().queries > 0;
+  return {end, asked ? queries_.replayed(*model_, static_cast<int32_t>(end), compactor.needs().queries) : QueryRows(),
+          model_->config().group()};
+}
+
+std::vector<double> Session::predict(const Compactor& compactor) {
+  return compactor.predict(store_, input(compactor), options_.threads);
+}
+
 CompactionReport Session::compact(const Compactor& compactor, const RunHooks& hooks) {
   const auto start = std::chrono::steady_clock::now();
   if (compactor.needs().reconstruction) reconstruct(hooks);
   const std::chrono::duration<double> reconstruction = std::chrono::steady_clock::now() - start;
   // Also when it fails: some layers may have changed.
   if (compactor.active()) compacted_ = static_cast<uint32_t>(tokens_.size());
-  const auto end = static_cast<int32_t>(tokens_.size());
-  const bool asked = compactor.active() && compactor.needs().queries > 0;
-  CompactionReport report = compactor.run(
-      store_,
-      {static_cast<uint32_t>(end), asked ? queries_.replayed(*model_, end, compactor.needs().queries) : QueryRows(),
-       model_->config().group()},
-      options_.threads);
+  CompactionReport report = compactor.run(store_, input(compactor), options_.threads);
   if (options_.needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
   report.reconstruction_seconds = reconstruction.count();
   report.seconds += reconstruction.count();

@@ -88,6 +88,9 @@ class Session {
   // Throws Error as Compactor::run does, Interrupted when cancelled in a reconstruction pass; the session can be used
   // on.
   CompactionReport compact(const Compactor& compactor, const RunHooks& hooks = {});
+  // The errors that compact would predict, [layers * KV heads], without changing anything; empty without reference
+  // queries.
+  std::vector<double> predict(const Compactor& compactor);
   // Rows beyond what the compactor's budget allows for the text so far; 0 without a budget.
   uint64_t rows_over(const Compactor& compactor) const;
   // KVzip's pass: has the text read since the last compaction repeated behind itself, chunk by chunk, and keeps the
@@ -123,6 +126,7 @@ class Session {
   void check(size_t before, std::span<const Token> more) const;
   void attach();
   void set_recording(const RaggedAttention::Recording& recording);
+  CompactionInput input(const Compactor& compactor) const;
   void reconstruct_chunk(uint32_t begin, uint32_t end, const RunHooks& hooks);
 
   std::shared_ptr<const model::Model> model_;

@@ -15,7 +15,7 @@ class Fit {
  public:
   virtual ~Fit() = default;
   virtual void options(OptionVisitor&) {}
-  virtual uint32_t queries() const { return 0; }  // reference queries per KV head it needs
+  virtual uint32_t queries() const { return 0; }  // reference queries of each query head that it needs
   // Returns the plan with other bias, dense and dense_value; rows, sources and pivots stay. Heads that the plan does
   // not change stay as they are. Throws Error when the view has no reference queries though they are needed.
   kv::LayerPlan fit(const kv::LayerView& view, kv::LayerPlan plan) const;

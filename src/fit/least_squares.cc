@@ -36,7 +36,7 @@ class LeastSquares final : public Fit {
 
   void options(OptionVisitor& visitor) override {
     visitor.real("lambda", lambda_, 1e-6, 1e6, "strength of the pull towards the rows as they were");
-    visitor.whole("queries", queries_, 16, 4096, "reference queries per KV head");
+    visitor.whole("queries", queries_, 8, 4096, "reference queries of each query head");
     visitor.whole("rounds", rounds_, 1, 1000, "of the search for biases");
     visitor.real("clip", clip_, 0, 20, "most that a bias changes");
   }
@@ -52,7 +52,7 @@ class LeastSquares final : public Fit {
 
   const bool values_;
   double lambda_ = 0.1, clip_ = 3.0;
-  uint32_t queries_ = 256, rounds_ = 40;
+  uint32_t queries_ = 96, rounds_ = 40;
 };
 
 Vector LeastSquares::fit_weights(const Vector& attention, const Vector& start) const {

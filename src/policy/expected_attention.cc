@@ -17,7 +17,7 @@ namespace {
 class ExpectedAttention final : public ScorePolicy {
  public:
   void options(OptionVisitor& visitor) override {
-    visitor.whole("queries", queries_, 16, 4096, "reference queries per KV head");
+    visitor.whole("queries", queries_, 8, 4096, "reference queries of each query head");
     visitor.whole("sinks", sinks_, 0, 1024, "first rows that stay");
     visitor.whole("recent", recent_, 1, 4096, "newest rows that stay");
     visitor.choice("form", form_, {"sampled", "gaussian"}, "mean over the queries, or of a Gaussian fitted to them");
@@ -30,7 +30,7 @@ class ExpectedAttention final : public ScorePolicy {
   Protection protection(uint32_t) const override { return {sinks_, recent_}; }
 
  private:
-  uint32_t queries_ = 256, sinks_ = 4, recent_ = 32;
+  uint32_t queries_ = 96, sinks_ = 4, recent_ = 32;
   double epsilon_ = 0.0;
   std::string form_ = "sampled";
 };

@@ -19,7 +19,7 @@ struct Needs {
   bool attn_sum = false;
   uint32_t window = 0;          // attn_win over this many last queries of the prompt; 0: not needed
   bool reconstruction = false;  // attn_max: the text is repeated behind itself once, over the full cache (KVzip)
-  uint32_t queries = 0;         // reference queries per KV head; its query heads share them equally
+  uint32_t queries = 0;         // reference queries of each query head
 
   bool any_attention() const { return attn_sum || window > 0; }  // from the queries of the prompt
 };
