@@ -58,12 +58,15 @@ std::set<int32_t> sampled(uint32_t capacity, uint32_t total, uint32_t batch) {
 
 }  // namespace
 
-TEST_CASE("the sample has as many tokens as fit, without the first four, however they come in batches") {
+TEST_CASE("the sample has as many tokens as fit, however they come in batches, the first four only as a last resort") {
   for (const uint32_t total : {0U, 3U, 4U, 5U, 60U, 1000U}) {
     for (const uint32_t capacity : {1U, 16U, 86U}) {
       const std::set<int32_t> whole = sampled(capacity, total, std::max(1U, total));
-      CHECK(whole.size() == std::min(capacity, total - std::min(total, 4U)));
-      for (const int32_t position : whole) CHECK((position >= 4 && position < static_cast<int32_t>(total)));
+      CHECK(whole.size() == std::min(capacity, total));
+      for (const int32_t position : whole) {
+        CHECK(position < static_cast<int32_t>(total));
+        CHECK((position >= 4 || total < capacity + 4));
+      }
       for (const uint32_t batch : {1U, 7U, 64U, 512U}) CHECK(sampled(capacity, total, batch) == whole);
     }
   }
@@ -397,9 +400,24 @@ TEST_CASE("batches make no difference to what is replayed, and fewer queries are
   }
 }
 
+TEST_CASE("the first four tokens are replayed only when there are no others") {
+  const Toy toy(Kind{"llama"});
+  const auto replayed_tokens = [&](uint32_t total) {
+    const std::vector<int32_t> tokens = test::random_tokens(total, kVocabulary, 6);
+    const auto heads = read_sampling(toy.model, tokens, 4, 20).replayed(toy.model, static_cast<int32_t>(total), 60);
+    REQUIRE(heads.size() == 6);
+    return heads[0].size() / (3 * kDim);
+  };
+  CHECK(replayed_tokens(1) == 1);
+  CHECK(replayed_tokens(4) == 4);
+  CHECK(replayed_tokens(5) == 1);
+  CHECK(replayed_tokens(7) == 3);
+  CHECK(replayed_tokens(24) == 20);
+}
+
 TEST_CASE("without a sample nothing is replayed") {
   const Toy toy(Kind{"llama"});
-  CHECK(read_sampling(toy.model, test::random_tokens(4, kVocabulary, 6), 4, 20).replayed(toy.model, 4, 60).empty());
+  CHECK(read_sampling(toy.model, test::random_tokens(10, kVocabulary, 6), 4, 0).replayed(toy.model, 10, 60).empty());
   CHECK(ReferenceQueries().replayed(toy.model, 100, 60).empty());
 }
 

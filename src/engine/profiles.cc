@@ -47,11 +47,11 @@ void add_scores(const std::shared_ptr<const model::Model>& model, const text::To
 
 std::vector<Token> calibration_tokens(const text::Tokenizer& tokenizer, const std::string& text, uint32_t most) {
   std::vector<Token> tokens = tokenizer.encode(text, true, false);
+  tokens.resize(std::min<size_t>(tokens.size(), most));
   if (tokens.size() < kLeastTokens) {
     throw Error(cat("a text of ", tokens.size(), " tokens is too short to calibrate with; give one of ", kLeastTokens,
                     " or more"));
   }
-  tokens.resize(std::min<size_t>(tokens.size(), most));
   return tokens;
 }
 
@@ -132,7 +132,8 @@ void provide_profile(Compactor& compactor, const std::shared_ptr<const model::Mo
                      const RunHooks& hooks) {
   if (!compactor.needs_profile()) return;
   const std::string file = path.empty() ? profile_path(*model) : path;
-  if (path.empty() && !std::filesystem::exists(file)) {
+  std::error_code unknown;  // a name that no file can have
+  if (path.empty() && !std::filesystem::exists(file, unknown)) {
     log_info("profile   first use of this model: measuring which heads need many rows (kvmerger calibrate)");
     const auto start = std::chrono::steady_clock::now();
     auto profile = std::make_shared<budget::Profile>(calibrate(model, tokenizer, {{}, 0, threads}, hooks));

@@ -9,10 +9,11 @@
 namespace kvmerger::engine {
 namespace {
 
-// The tokens with the smallest of these are the sample.
-uint64_t priority(int32_t position) { return Rng(static_cast<uint64_t>(position)).next(); }
+uint64_t hash(int32_t position) { return Rng(static_cast<uint64_t>(position)).next(); }
 
 }  // namespace
+
+uint64_t ReferenceQueries::priority(int32_t position) { return position < kSinks ? UINT64_MAX : hash(position); }
 
 ReferenceQueries::ReferenceQueries(const model::DecoderConfig& config, uint32_t tokens)
     : capacity_(tokens),
@@ -25,7 +26,6 @@ void ReferenceQueries::begin_run(uint32_t tokens, int32_t first_pos) {
   if (capacity_ == 0) return;
   for (uint32_t token = 0; token < tokens; ++token) {
     const int32_t position = first_pos + static_cast<int32_t>(token);
-    if (position < kSinks) continue;
     uint32_t slot = count();
     if (slot < capacity_) {
       positions_.push_back(position);
@@ -63,7 +63,8 @@ std::vector<uint32_t> ReferenceQueries::chosen(uint32_t tokens) const {
   std::vector<uint32_t> slots(count());
   std::iota(slots.begin(), slots.end(), 0U);
   std::ranges::sort(slots, {}, [&](uint32_t slot) { return priority(positions_[slot]); });
-  slots.resize(std::min<size_t>(slots.size(), tokens));
+  const auto behind = std::ranges::count_if(positions_, [](int32_t position) { return position >= kSinks; });
+  slots.resize(std::min({slots.size(), size_t{tokens}, behind > 0 ? static_cast<size_t>(behind) : slots.size()}));
   std::ranges::sort(slots, {}, [&](uint32_t slot) { return positions_[slot]; });
   return slots;
 }
@@ -74,7 +75,7 @@ std::vector<std::vector<float>> ReferenceQueries::replayed(const model::Model& m
   const std::vector<uint32_t> slots = chosen(queries);
   std::vector<int32_t> moves;
   for (const uint32_t slot : slots) {
-    const auto future = static_cast<int32_t>(priority(~positions_[slot]) % kFuture);
+    const auto future = static_cast<int32_t>(hash(~positions_[slot]) % kFuture);
     moves.push_back(end + future - positions_[slot]);
   }
   std::vector<std::vector<float>> heads;

@@ -37,11 +37,13 @@ class ReferenceQueries {
   std::vector<std::vector<float>> replayed(const model::Model& model, int32_t end, uint32_t queries) const;
 
  private:
+  // The tokens with the smallest of these are the sample.
+  static uint64_t priority(int32_t position);
   // The slots of the first `tokens` tokens of the sample, by position.
   std::vector<uint32_t> chosen(uint32_t tokens) const;
 
   static constexpr uint32_t kFuture = 512;
-  static constexpr int32_t kSinks = 4;  // first tokens, whose queries are like no others
+  static constexpr int32_t kSinks = 4;  // first tokens, whose queries are like no others: only where there are no others
 
   uint32_t capacity_ = 0, layers_ = 0, width_ = 0;  // width_: heads * head_dim
   std::vector<int32_t> positions_;                  // [count]

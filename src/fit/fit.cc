@@ -10,11 +10,12 @@ kv::LayerPlan Fit::fit(const kv::LayerView& view, kv::LayerPlan plan) const {
   for (size_t index = 0; index < plan.size(); ++index) {
     const kv::HeadView& head = view.heads[index];
     if (is_identity(plan[index], head)) continue;
-    if (head.query.count < 4) {
+    if (head.query.count == 0) {
       throw Error(cat("this cache was made without reference queries, which the fit needs; read the document again ",
                       "with this fit, or use --kv-fit none"));
     }
-    fit_head(head, plan[index]);
+    // Of a text of a few tokens: too few to fit by some and to judge by others.
+    if (head.query.count >= 4) fit_head(head, plan[index]);
   }
   return plan;
 }

@@ -311,13 +311,23 @@ TEST_CASE("a plan that changed values before keeps them as its start") {
 
 TEST_CASE("a cache without reference queries is refused, unless the plan changes nothing") {
   Rng rng(7);
-  const TestHead source = random_head(30, 8, 3, rng);  // too few
+  const TestHead source = random_head(30, 8, 0, rng);
   const kv::HeadView head = source.view();
   for (const char* name : {"mass", "ls"}) {
     CHECK_THROWS_WITH_AS(fitted(name, head, eviction(head, 2)), doctest::Contains("--kv-fit none"), Error);
     CHECK(is_identity(fitted(name, head, kv::keep_all(head)), head));
   }
   CHECK_NOTHROW(fitted("none", head, eviction(head, 2)));
+}
+
+TEST_CASE("where there are too few reference queries to hold one out the plan stays as it is") {
+  Rng rng(9);
+  for (const uint32_t queries : {1U, 3U}) {
+    const TestHead source = random_head(30, 8, queries, rng);
+    const kv::HeadPlan plan = eviction(source.view(), 2), fit = fitted("ls", source.view(), plan);
+    CHECK(fit.bias == plan.bias);
+    CHECK(fit.dense.empty());
+  }
 }
 
 TEST_CASE("each head of a layer is fitted by itself") {
