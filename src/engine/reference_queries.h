@@ -43,7 +43,7 @@ class ReferenceQueries {
   std::vector<uint32_t> chosen(uint32_t tokens) const;
 
   static constexpr uint32_t kFuture = 512;
-  static constexpr int32_t kSinks = 4;  // first tokens, whose queries are like no others: only where there are no others
+  static constexpr int32_t kSinks = 4;  // first tokens, whose queries are like no others: only a last resort
 
   uint32_t capacity_ = 0, layers_ = 0, width_ = 0;  // width_: heads * head_dim
   std::vector<int32_t> positions_;                  // [count]
