@@ -82,7 +82,7 @@ TEST_CASE("the table: unknown names list the known") {
   CHECK_THROWS_WITH_AS(make("nonesuch"), doctest::Contains("uniform"), UsageError);
   CHECK_THROWS_AS(make("uniform:nonesuch=1"), UsageError);
   CHECK_THROWS_AS(make("ada:alpha=2"), UsageError);
-  CHECK_THROWS_AS(make("profile:least=0"), UsageError);
+  CHECK_THROWS_AS(make("profile:even=-1"), UsageError);
 }
 
 }  // namespace

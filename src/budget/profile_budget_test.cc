@@ -6,17 +6,18 @@
 #include <string>
 
 #include "budget/test_request.h"
+#include "core/error.h"
 
 namespace kvmerger::budget {
 namespace {
 
 struct Wish {
-  double least, ends;
+  double floor, ends;
 };
 
 double wished(const Line& line, double have, double log_threshold, const Wish& wish) {
   const double rows = wish.ends + line.share_above(log_threshold) * (have - wish.ends);
-  return std::min(std::max(rows, std::min(wish.least, have)), have);
+  return std::min(std::max(rows, wish.floor), have);
 }
 
 // The water level, found by small steps from above and halving the last one.
@@ -56,26 +57,30 @@ TEST_CASE("profile: one threshold for all heads, found by pouring") {
     Request request = budget::request(layers, heads, have, total);
     const Profile profile = profile_of(layers, heads, lines);
     request.profile = &profile;
-    const Rows rows = make("profile:least=25,ends=10")->rows(request).rows;
-    const std::vector<double> expected = filled(lines, request, {25, 10});
+    const double even = rng.below(4) * 0.7, mean = static_cast<double>(total) / count;
+    const double floor = mean * std::min(1.0, even * static_cast<double>(total) / static_cast<double>(sum(have)));
+    const Rows rows = make(cat("profile:ends=10,even=", even))->rows(request).rows;
+    const std::vector<double> expected = filled(lines, request, {floor, 10});
     for (uint32_t head = 0; head < count; ++head) CHECK(std::abs(rows[head] - expected[head]) < 1.01);
     CHECK(sum(rows) == total);
   }
 }
 
-TEST_CASE("profile: heads that need nothing keep `least` or the ends, the rest goes where it is needed") {
+TEST_CASE("profile: heads that need nothing keep the floor or the ends, the rest goes where it is needed") {
   const Profile profile = profile_of(1, 3, {{0.0, 3.0}, {15.0, 2.0}, {15.0, 2.0}});
   const auto rows = [&](const char* spec, uint64_t total) {
     Request request = budget::request(1, 3, Rows(3, 1000), total);
     request.profile = &profile;
     return make(spec)->rows(request).rows;
   };
-  CHECK(rows("profile:least=30,ends=0", 600) == Rows{540, 30, 30});
-  CHECK(rows("profile:least=1,ends=50", 600) == Rows{500, 50, 50});
-  CHECK(rows("profile:least=30,ends=50", 600) == Rows{500, 50, 50});
-  CHECK(rows("profile", 600) == Rows{520, 40, 40});
-  CHECK(rows("profile:least=30,ends=0", 1400) == Rows{1000, 200, 200});
-  CHECK(rows("profile", 60) == Rows{20, 20, 20});  // fewer than `least` a head: all alike
+  CHECK(rows("profile:even=1,ends=0", 600) == Rows{520, 40, 40});  // 20 % of 200
+  CHECK(rows("profile:even=2.5,ends=0", 600) == Rows{400, 100, 100});
+  CHECK(rows("profile:even=0,ends=50", 600) == Rows{500, 50, 50});
+  CHECK(rows("profile:even=1,ends=50", 600) == Rows{500, 50, 50});
+  CHECK(rows("profile:even=0,ends=0", 600) == Rows{598, 1, 1});
+  CHECK(rows("profile:even=0,ends=0", 1400) == Rows{1000, 200, 200});
+  CHECK(rows("profile:even=100,ends=0", 600) == Rows{200, 200, 200});
+  CHECK(rows("profile:even=0", 60) == Rows{20, 20, 20});  // fewer than the ends of all heads: all alike
 }
 
 TEST_CASE("profile: more rows in all are no fewer for any head") {
