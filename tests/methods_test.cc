@@ -180,7 +180,7 @@ TEST_CASE("law 16: the same input gives the same bytes, with any number of threa
     std::vector<std::string> bytes;
     for (const uint32_t threads : {1U, 2U, 3U, 1U}) {
       Session session(model, options(chosen, threads));
-      session.extend(random_tokens(400, 3), true);
+      session.extend(random_tokens(200, 3), true);
       session.compact(chosen);
       session.extend(random_tokens(20, 4), true);
       bytes.push_back(saved(session));

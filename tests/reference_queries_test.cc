@@ -250,11 +250,11 @@ ReferenceQueries read_sampling(const model::Model& model, std::span<const int32_
   shape.key_type = shape.value_type = kernels::RowType::kF32;
   kv::Store store(shape);
   ReferenceQueries queries(config, capacity);
-  RaggedAttention attention(config, store, queries, 2);
+  RaggedAttention attention(config, store, queries, 1);
   RaggedAttention::Recording recording;
   recording.queries = true;
   attention.record(recording);
-  model::Executor executor(2);
+  model::Executor executor(1);
   for (uint32_t done = 0; done < tokens.size();) {
     const uint32_t count = std::min(batch, static_cast<uint32_t>(tokens.size()) - done);
     attention.begin_run(count, static_cast<int32_t>(done));
