@@ -163,7 +163,7 @@ TEST_CASE("calibrating says how far it is and can be cut off") {
   CHECK_THROWS_AS(calibrate(toy(), tokenizer(), {{letters(300, 1)}, 0, 1}, hooks), Interrupted);
 }
 
-TEST_CASE("a profile saved and loaded; folders are made on the way, nothing else is left behind") {
+TEST_CASE("a profile saved and loaded, folders are made on the way, nothing else is left behind") {
   const Cache cache;
   const budget::Profile profile = calibrated({{letters(300, 1)}, 0, 1});
   const std::string path = cache.path() / "a/b/profile.json";

@@ -163,7 +163,7 @@ TEST_CASE("a reconstruction leaves rows, tokens, memory and all later logits as 
   CHECK(copy(repeated.logits()) == copy(plain.logits()));
 }
 
-TEST_CASE("a second reconstruction has nothing to do; behind more text it repeats that alone") {
+TEST_CASE("a second reconstruction has nothing to do, behind more text it repeats that alone") {
   std::vector<Token> text = random_tokens(100, 6);
   Scores expected = no_scores(160);
   repeat(text, 0, 100, expected);

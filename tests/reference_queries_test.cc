@@ -292,7 +292,7 @@ Origin origin(const Kind& kind, const test::LiteralPort::Layer& layer, std::span
 
 }  // namespace
 
-TEST_CASE("rotate: by the formula, for pairs and halves and every scaling of frequencies; lengths stay") {
+TEST_CASE("rotate: by the formula, for pairs and halves and every scaling of frequencies, lengths stay") {
   Rng rng(1);
   for (const Kind& kind : kKinds) {
     CAPTURE(kind.arch);

@@ -193,7 +193,7 @@ TEST_CASE("no fit raises the error on the queries held out, and least squares lo
   CHECK(after < 0.6 * before);
 }
 
-TEST_CASE("law 26: where all rows are kept nothing changes; a very strong pull changes next to nothing") {
+TEST_CASE("law 26: where all rows are kept nothing changes, and a very strong pull changes next to nothing") {
   Rng rng(3);
   const TestHead source = random_head(80, 8, 64, rng);
   const kv::HeadView head = source.view();
