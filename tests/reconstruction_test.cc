@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"

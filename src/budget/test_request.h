@@ -1,6 +1,8 @@
 // For the tests of this folder: requests, and profiles of models that do not exist.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <numeric>

@@ -2,6 +2,7 @@
 // plain double code.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
