@@ -13,14 +13,16 @@
 
 namespace kvmerger::budget {
 
-// A size as the user writes it: `35%`, `2048` (rows per head), `64MiB` (also KiB, GiB).
+// A size as the user writes it: `35%`, `2048` (rows per head), `64MiB` (also KiB, GiB), `auto:0.1` (as few rows as the
+// predicted error allows; `auto` is auto:0.1).
 struct Size {
-  enum class Unit { kShare, kRows, kBytes } unit;
-  uint64_t amount;   // kShare: millionths of the rows; kRows: rows per head; kBytes: bytes
+  enum class Unit { kShare, kRows, kBytes, kError } unit;
+  uint64_t amount;   // kShare: millionths of the rows; kRows: rows per head; kBytes: bytes; kError: millionths
   std::string text;  // as written
 };
 
-// Throws UsageError, saying the three forms, on anything else, on 0 and below, and on shares over 100 %.
+// Throws UsageError, saying the forms, on anything else, on 0 and below, on shares over 100 % and on errors of 1 and
+// above.
 Size parse_size(std::string_view text);
 
 // What a way to share rows out may ask to see of the rows.
@@ -37,7 +39,7 @@ struct Request {
 
 // Rows in all heads together that `size` allows, when every head had the rows of `have`. page_bytes: memory of one page
 // of 16 rows, so that a byte budget holds to the page. Shares are rounded down in integers. Throws Error when bytes do
-// not suffice for one page per head.
+// not suffice for one page per head. An error says nothing of rows by itself: aborts on kError.
 uint64_t total_rows(const Size& size, std::span<const uint32_t> have, size_t page_bytes);
 
 struct Result {

@@ -36,8 +36,8 @@ TEST_CASE("document: as sorting all rows") {
       everyone.push_back(head);
     }
     request.total = 45 * layers * heads + rng.below(static_cast<uint32_t>(sum(request.have)) - 45 * layers * heads);
-    CHECK(make("document")->rows(request).rows == sorted_out(request, everyone, request.total, 40));
-    CHECK(make("document:least=7")->rows(request).rows == sorted_out(request, everyone, request.total, 7));
+    CHECK(make("document:even=0")->rows(request).rows == sorted_out(request, everyone, request.total, 40));
+    CHECK(make("document:even=0,least=7")->rows(request).rows == sorted_out(request, everyone, request.total, 7));
   }
 }
 
@@ -45,7 +45,16 @@ TEST_CASE("document: a mean below `least` is everyone's") {
   Request request = budget::request(1, 3, Rows(3, 100), 60);
   request.scores = {std::vector<float>(100, 0.9F), std::vector<float>(100, 0.5F), std::vector<float>(100, 0.1F)};
   CHECK(make("document")->rows(request).rows == Rows{20, 20, 20});
-  CHECK(make("document:least=5")->rows(request).rows == Rows{50, 5, 5});
+  CHECK(make("document:even=0,least=5")->rows(request).rows == Rows{50, 5, 5});
+}
+
+TEST_CASE("document: the floor is a part of equal rows, over the share of all that stay") {
+  Request request = budget::request(1, 3, Rows(3, 1000), 1500);  // half of all, 500 each
+  for (const float score : {0.9F, 0.5F, 0.1F}) request.scores.emplace_back(1000, score);
+  CHECK(make("document:even=0.5")->rows(request).rows == Rows{1000, 375, 125});
+  CHECK(make("document:even=1")->rows(request).rows == Rows{1000, 250, 250});
+  CHECK(make("document:even=1.5")->rows(request).rows == Rows{750, 375, 375});
+  CHECK(make("document:even=100")->rows(request).rows == Rows{500, 500, 500});
 }
 
 TEST_CASE("document: whole layers stay whole, the others are sorted among themselves") {
@@ -54,7 +63,7 @@ TEST_CASE("document: whole layers stay whole, the others are sorted among themse
   for (uint32_t head = 0; head < 6; ++head) request.scores.push_back(random_scores(300, 1 + head, rng));
   Rows expected = sorted_out(request, {0, 1, 4, 5}, 300, 10);
   expected[2] = expected[3] = 300;
-  CHECK(make("document:least=10")->rows(request).rows == expected);
+  CHECK(make("document:even=0,least=10")->rows(request).rows == expected);
 }
 
 }  // namespace

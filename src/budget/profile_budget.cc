@@ -47,7 +47,7 @@ class ByProfile final : public HeadBudget {
   }
 
  private:
-  double even_ = 1.2;
+  double even_ = 1.0;
   uint32_t ends_ = 36;
 };
 

@@ -9,7 +9,7 @@ namespace {
 
 using Unit = Size::Unit;
 
-TEST_CASE("the three forms of a size") {
+TEST_CASE("the forms of a size") {
   const auto check = [](const char* text, Unit unit, uint64_t amount) {
     CAPTURE(text);
     const Size size = parse_size(text);
@@ -29,6 +29,11 @@ TEST_CASE("the three forms of a size") {
   check("512KiB", Unit::kBytes, 512 * 1024);
   check("64MiB", Unit::kBytes, 64 * 1024 * 1024);
   check("1GiB", Unit::kBytes, 1024 * 1024 * 1024);
+  check("auto", Unit::kError, 100000);
+  check("auto:0.1", Unit::kError, 100000);
+  check("auto:0.000001", Unit::kError, 1);
+  check("auto:0.05", Unit::kError, 50000);
+  check("auto:0.999999", Unit::kError, 999999);
 }
 
 TEST_CASE("anything else is refused with the forms") {
@@ -67,11 +72,36 @@ TEST_CASE("anything else is refused with the forms") {
                            "4294967296",
                            "99999999999999999999",
                            "99999999999999999999%",
-                           "18014398509481985KiB"}) {
+                           "18014398509481985KiB",
+                           "auto:",
+                           "auto:0",
+                           "auto:0.0",
+                           "auto:1",
+                           "auto:1.000000",
+                           "auto:2",
+                           "auto:-0.1",
+                           "auto:+0.1",
+                           "auto:.1",
+                           "auto:0.",
+                           "auto:0.0000001",
+                           "auto:1e-2",
+                           "auto:10%",
+                           "auto:0.1MiB",
+                           "auto:nan",
+                           "auto:0,1",
+                           "auto: 0.1",
+                           "auto:0.1 ",
+                           "auto:18446744073709551616",
+                           "auto0.1",
+                           "auto=0.1",
+                           "automatic",
+                           "Auto",
+                           "0.1"}) {
     CAPTURE(text);
     CHECK_THROWS_WITH_AS(parse_size(text), doctest::Contains("12.5%"), UsageError);
     CHECK_THROWS_WITH_AS(parse_size(text), doctest::Contains("2048"), UsageError);
     CHECK_THROWS_WITH_AS(parse_size(text), doctest::Contains("64MiB"), UsageError);
+    CHECK_THROWS_WITH_AS(parse_size(text), doctest::Contains("auto:0.1"), UsageError);
   }
 }
 

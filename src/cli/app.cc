@@ -107,7 +107,7 @@ void Program::declare_calibrate() {
       ->type_name("FILE")
       ->take_all()
       ->allow_extra_args(false);
-  command.add_option("--tokens", calibrate.tokens, "Most tokens of each text; 0: 1,536")
+  command.add_option("--tokens", calibrate.tokens, "Most tokens of each text; 0: 1,024")
       ->check(CLI::Range(0, 1 << 20).description(""))
       ->type_name("N");
   command.add_option("-o,--output", calibrate.output, "File to write; without it the user's cache, where it is found")

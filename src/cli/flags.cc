@@ -102,7 +102,9 @@ void declare(CLI::App& app, GenerationFlags& flags) {
 
 void declare(CLI::App& app, CacheFlags& flags) {
   const char* group = "Cache";
-  add(app, group, "--kv-budget", flags.budget, "SIZE", "Size after compaction: 35%, 2048 (rows per head) or 64MiB");
+  add(app, group, "--kv-budget", flags.budget, "SIZE",
+      "Size after compaction: 35%, 2048 (rows per head), 64MiB, or auto:0.1: the least that is predicted to change the "
+      "output of attention by no more than this");
   add(app, group, "--kv-policy", flags.policy, "SPEC",
       "Policy, or a whole method by name; without it none, or our default method when there is a budget");
   add(app, group, "--kv-heads", flags.heads, "SPEC",

@@ -67,6 +67,7 @@ Opened open_session(const std::string& command, const ModelFlags& model, const C
   opened.session = std::make_unique<engine::Session>(opened.loaded.model, options);
   opened.record = begin_record(command, opened.loaded, *opened.session);
   note_compactor(opened.record, compaction.compactor, compaction.when);
+  opened.record.question_aware = compaction.question_aware;
   print_banner(opened.record);
   Progress progress("calibrating");
   engine::provide_profile(compaction.compactor, opened.loaded.model, *opened.loaded.tokenizer, options.threads,
@@ -114,7 +115,9 @@ bool read_prompt(engine::Session& session, const engine::Prompt& prompt, Compact
   note_compaction(record, compaction.keeper);
   record.prefill_s -= record.compact_s;
   if (!record.note.empty()) log_info(cat("note      ", record.note));
-  return done && (together || read_tokens(session, prompt.question, record));
+  if (!done || together) return done;
+  return timed(session, record,
+               [&](const engine::RunHooks& hooks) { compaction.keeper.read_on(session, prompt.question, hooks); });
 }
 
 }  // namespace kvmerger::cli

@@ -50,7 +50,8 @@ Json cache_json(const Record& record) {
   Json::Object kv{
       {"policy", record.spec.policy}, {"budget", record.spec.budget.empty() ? Json() : Json(record.spec.budget)},
       {"heads", record.spec.heads},   {"fit", record.spec.fit},
-      {"when", record.when},          {"type", record.cache_type}};
+      {"when", record.when},          {"question_aware", record.question_aware},
+      {"type", record.cache_type}};
   if (record.compaction) {
     const engine::CompactionReport& done = *record.compaction;
     kv.insert(kv.end(), {{"rows_before", done.rows_before},
@@ -60,6 +61,8 @@ Json cache_json(const Record& record) {
                                        : static_cast<double>(done.rows_after) / static_cast<double>(done.rows_before)},
                          {"bytes_before", done.bytes_before},
                          {"bytes_after", done.bytes_after},
+                         {"compactions", done.runs},
+                         {"budget_chosen", done.chosen.empty() ? Json() : Json(done.chosen)},
                          {"untouched", untouched(record)},
                          {"reconstruction_s", done.reconstruction_seconds},
                          {"predicted_error", done.errors.empty() ? Json() : Json(done.error)},
@@ -154,6 +157,7 @@ void print_summary(const Record& record) {
                  : cat("cache     ", thousands(done.rows_before), " -> ", thousands(done.rows_after), " rows (",
                        share_text(share), "), ", bytes_text(done.bytes_before), " -> ", bytes_text(done.bytes_after),
                        " in ", seconds_text(record.compact_s)));
+    if (!done.chosen.empty()) log_info(cat("budget    ", record.spec.budget, " came to ", done.chosen));
     if (!done.errors.empty()) {
       log_info(cat("error     ", share_text(done.error), " predicted, of the attention output, mean over heads"));
     }

@@ -22,6 +22,7 @@ struct Record {
   engine::CompactionSpec spec;
   bool compresses = false;
   std::string when;
+  bool question_aware = false;        // compaction saw the question
   std::vector<std::string> recorded;  // statistics kept for the policy
 
   uint32_t prompt_tokens = 0;  // of the whole text, whether read now or found in a snapshot

@@ -13,12 +13,21 @@
 namespace kvmerger::engine {
 namespace {
 
+constexpr uint32_t kErrorQueries =
+    96;  // reference queries of each query head to predict errors on, if nobody else asks
+
 std::vector<uint32_t> rows_of(const kv::Store& store) {
   std::vector<uint32_t> rows;
   for (uint32_t layer = 0; layer < store.shape().layers; ++layer) {
     for (uint32_t head = 0; head < store.shape().heads; ++head) rows.push_back(store.rows(layer, head));
   }
   return rows;
+}
+
+double root_mean_square(const std::vector<double>& errors) {
+  double squares = 0.0;
+  for (const double error : errors) squares += error * error;
+  return errors.empty() ? 0.0 : std::sqrt(squares / static_cast<double>(errors.size()));
 }
 
 }  // namespace
@@ -32,7 +41,9 @@ Compactor::Compactor(const CompactionSpec& spec)
     : spec_(spec), policy_(policy::make(spec.policy)), heads_(budget::make(spec.heads)), fit_(fit::make(spec.fit)) {
   if (!spec.budget.empty()) size_ = budget::parse_size(spec.budget);
   if (policy_->compresses() && !size_ && !policy_->sizes_itself()) {
-    throw UsageError(cat("policy '", spec.policy, "' needs a budget: --kv-budget 35%, 2048 (rows per head) or 64MiB"));
+    throw UsageError(
+        cat("policy '", spec.policy,
+            "' needs a budget: --kv-budget 35%, 2048 (rows per head), 64MiB or auto:0.1 (predicted error)"));
   }
   if (!policy_->compresses() && size_) {
     throw UsageError(cat("--kv-budget ", spec.budget, " has no effect with policy '", spec.policy,
@@ -43,6 +54,7 @@ Compactor::Compactor(const CompactionSpec& spec)
 policy::Needs Compactor::needs() const {
   policy::Needs needs = policy_->needs();
   needs.queries = std::max(needs.queries, fit_->queries());
+  if (by_error() && needs.queries == 0) needs.queries = kErrorQueries;
   needs.reconstruction |= heads_->scores() == budget::Scores::kReconstruction;
   return needs;
 }
@@ -52,13 +64,18 @@ class Compactor::Run {
   Run(const Compactor& own, kv::Store& store, const CompactionInput& input, uint32_t threads)
       : own_(own), store_(store), input_(input), threads_(threads), shape_(store.shape()) {}
 
+  // Rows in all that the budget comes to. chosen: CompactionReport::chosen.
+  uint64_t total(std::string& chosen) const;
   // [layers * heads] rows allowed.
   std::vector<uint32_t> share_out(uint64_t total, std::string& note) const;
   // rows: [layers * heads] allowed; empty: the policy chooses. Returns the predicted errors. Without apply only these.
   std::vector<double> compact(const std::vector<uint32_t>& rows, bool apply) const;
 
  private:
+  bool predictable() const;
   kv::Store::LayerData view(uint32_t layer) const;
+  uint64_t rows_of_percent(uint32_t percent) const;
+  uint32_t smallest_percent() const;
   std::vector<std::vector<float>> scores(uint64_t total) const;
   kv::LayerPlan plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const;
   void predict(const kv::LayerView& view, const kv::LayerPlan& plan, std::vector<double>& errors) const;
@@ -69,6 +86,10 @@ class Compactor::Run {
   const uint32_t threads_;
   const kv::StoreShape shape_;
 };
+
+bool Compactor::Run::predictable() const {
+  return !input_.queries.empty() && input_.queries[0].size() >= size_t{4} * shape_.head_dim;
+}
 
 kv::Store::LayerData Compactor::Run::view(uint32_t layer) const {
   kv::Store::LayerData data = store_.view(layer);
@@ -134,8 +155,7 @@ void Compactor::Run::predict(const kv::LayerView& view, const kv::LayerPlan& pla
 
 std::vector<double> Compactor::Run::compact(const std::vector<uint32_t>& rows, bool apply) const {
   std::vector<double> errors;
-  const bool predictable = !input_.queries.empty() && input_.queries[0].size() >= size_t{4} * shape_.head_dim;
-  if (predictable) errors.resize(size_t{shape_.layers} * shape_.heads);
+  if (predictable()) errors.resize(size_t{shape_.layers} * shape_.heads);
   std::mutex applying;  // layers share the store's pool
   parallel_for(shape_.layers, threads_, [&](uint32_t layer) {
     if (rows.empty() && own_.policy_->keeps_whole(layer, shape_.layers)) return;
@@ -149,15 +169,39 @@ std::vector<double> Compactor::Run::compact(const std::vector<uint32_t>& rows, b
   return errors;
 }
 
+uint64_t Compactor::Run::rows_of_percent(uint32_t percent) const {
+  return uint64_t{shape_.layers} * shape_.heads * input_.tokens * percent / 100;
+}
+
+// By bisection: seven predictions. The error need not fall with every row added; what is found was itself predicted to
+// stay within the budget (or is all rows), one per cent less was predicted not to.
+uint32_t Compactor::Run::smallest_percent() const {
+  const double most = static_cast<double>(own_.size_->amount) / 1e6;
+  uint32_t below = 0, enough = 100;
+  while (enough - below > 1) {
+    const uint32_t middle = (below + enough) / 2;
+    std::string note;
+    const double error = root_mean_square(compact(share_out(rows_of_percent(middle), note), false));
+    (error <= most ? enough : below) = middle;
+  }
+  return enough;
+}
+
+uint64_t Compactor::Run::total(std::string& chosen) const {
+  if (!own_.by_error()) return own_.allowed(shape_, input_.tokens);
+  const uint32_t percent = predictable() ? smallest_percent() : 100;
+  chosen = cat(percent, "%");
+  return rows_of_percent(percent);
+}
+
 std::vector<double> Compactor::predict(kv::Store& store, const CompactionInput& input, uint32_t threads) const {
-  std::string note;
+  std::string note, chosen;
   const Run run(*this, store, input, threads);
-  return run.compact(size_ ? run.share_out(allowed(store.shape(), input.tokens), note) : std::vector<uint32_t>(),
-                     false);
+  return run.compact(size_ ? run.share_out(run.total(chosen), note) : std::vector<uint32_t>(), false);
 }
 
 uint64_t Compactor::allowed(const kv::StoreShape& shape, uint32_t tokens) const {
-  if (!size_) return UINT64_MAX;
+  if (!size_ || by_error()) return UINT64_MAX;
   const std::vector<uint32_t> seen(size_t{shape.layers} * shape.heads, tokens);
   return budget::total_rows(*size_, seen, kv::page_bytes(shape));
 }
@@ -171,12 +215,14 @@ CompactionReport Compactor::run(kv::Store& store, const CompactionInput& input, 
   if (active() && report.rows_before > 0) {
     if (needs_profile() && !profile_) throw Error(cat("--kv-heads ", spec_.heads, " needs a profile of the model"));
     const Run run(*this, store, input, threads);
-    report.errors = run.compact(
-        size_ ? run.share_out(allowed(store.shape(), input.tokens), report.note) : std::vector<uint32_t>(), true);
+    report.errors =
+        run.compact(size_ ? run.share_out(run.total(report.chosen), report.note) : std::vector<uint32_t>(), true);
+    if (by_error() && report.errors.empty()) {
+      report.note = "the text is too short to predict errors on: the cache stays whole";
+    }
     store.shrink();
   }
-  for (const double error : report.errors) report.error += error * error / static_cast<double>(report.errors.size());
-  report.error = std::sqrt(report.error);
+  report.error = root_mean_square(report.errors);
   report.rows_after = store.total_rows();
   report.bytes_after = store.bytes().used;
   report.rows = rows_of(store);

@@ -43,6 +43,7 @@ struct CompactionReport {
   // when there are none.
   std::vector<double> errors;
   double error = 0.0;  // root mean square of errors
+  std::string chosen;  // the budget that an error budget came to, e.g. `27%`; empty with any other
   std::string note;    // what the user should know, or empty
 };
 
@@ -65,7 +66,10 @@ class Compactor {
   // The errors that run would predict ([layers * heads], empty without reference queries); nothing changes.
   std::vector<double> predict(kv::Store& store, const CompactionInput& input, uint32_t threads) const;
 
-  // Rows in all that the budget allows for a text of so many tokens; UINT64_MAX without a budget.
+  // The budget is an error to stay within: each run looks for the smallest share of the rows that does.
+  bool by_error() const { return size_ && size_->unit == budget::Size::Unit::kError; }
+  // Rows in all that the budget allows for a text of so many tokens; UINT64_MAX without a budget, and with an error
+  // budget, which only a run turns into rows.
   uint64_t allowed(const kv::StoreShape& shape, uint32_t tokens) const;
 
   bool needs_profile() const { return heads_->needs_profile(); }

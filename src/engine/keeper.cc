@@ -52,13 +52,22 @@ Moments parse_moments(const std::string& text) {
 }
 
 Keeper::Keeper(const Compactor& compactor, Moments moments) : compactor_(compactor), moments_(moments) {
-  if (!compactor.active() || compactor.spec().budget.size() > 0 || !(moments.stream || moments.decode)) return;
+  if (!moments.stream && !moments.decode) return;
+  if (compactor.by_error()) {
+    throw UsageError(
+        cat("--kv-budget ", compactor.spec().budget, " is turned into rows once, when the whole text is known, ",
+            "so it goes with --kv-when prefill only; stream and decode need a size to keep to: 2048 (rows ",
+            "per head), 64MiB or 35%"));
+  }
+  if (!compactor.spec().budget.empty()) return;
   throw UsageError("--kv-when stream and decode need a budget to keep to: --kv-budget 2048 (rows per head) or 64MiB");
 }
 
 void Keeper::read(Session& session, std::span<const Token> tokens, const RunHooks& hooks) {
   const auto total = static_cast<uint32_t>(tokens.size());
-  const uint32_t chunk = moments_.stream ? std::min(session.batch(), total) : total;
+  // Chunks of one size: a last one of a few tokens would be a poor window for policies that look at the last queries.
+  const uint32_t chunks = moments_.stream ? (total + session.batch() - 1) / session.batch() : 1;
+  const uint32_t chunk = (total + chunks - 1) / std::max(chunks, 1U);
   for (uint32_t done = 0; done < total;) {
     const uint32_t count = std::min(chunk, total - done);
     RunHooks part = hooks;
@@ -69,6 +78,10 @@ void Keeper::read(Session& session, std::span<const Token> tokens, const RunHook
     if (due) compact(session, {nullptr, hooks.cancelled});
   }
   if (!report_) report_ = untouched(session, compactor_);
+}
+
+void Keeper::read_on(Session& session, std::span<const Token> tokens, const RunHooks& hooks) const {
+  session.extend(tokens, moments_.decode, hooks);
 }
 
 void Keeper::add(Session& session, Token token, const RunHooks& hooks) {
@@ -86,7 +99,7 @@ void Keeper::compact(Session& session, const RunHooks& hooks) {
     next.runs += report_->runs;
   }
   next.rows_before = uint64_t{session.heads()} * session.tokens().size();
-  next.bytes_before = std::max<size_t>(next.bytes_before, report_ ? report_->bytes_before : 0);
+  next.bytes_before = session.full_bytes();
   report_ = std::move(next);
 }
 

@@ -27,12 +27,15 @@ Moments parse_moments(const std::string& text);
 
 class Keeper {
  public:
-  // A method that chooses the number of rows itself can only run after prefill: throws UsageError otherwise.
+  // What does not say how many rows to keep to (a method that chooses itself, an error budget) can only run after
+  // prefill: throws UsageError otherwise.
   Keeper(const Compactor& compactor, Moments moments);
 
   // Reads what is to be compacted, in chunks when streaming: after each, the session is within the budget. Throws as
   // Session::extend and Compactor::run do; what was read and compacted before stays.
   void read(Session& session, std::span<const Token> tokens, const RunHooks& hooks);
+  // Reads what comes between that and the answer, such as a question: nothing is compacted before the answer begins.
+  void read_on(Session& session, std::span<const Token> tokens, const RunHooks& hooks) const;
   // Reads a generated token, and compacts when the rows are over the budget by kSlack a head.
   void add(Session& session, Token token, const RunHooks& hooks);
 

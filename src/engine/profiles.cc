@@ -21,7 +21,7 @@ namespace kvmerger::engine {
 namespace {
 
 constexpr uint32_t kFirst = 4, kNewest = 32;  // rows whose scores say nothing: every method keeps them
-constexpr uint32_t kLeastTokens = 256, kBuiltInTokens = 1536;
+constexpr uint32_t kLeastTokens = 256, kBuiltInTokens = 1024;
 
 // The scores of each head's rows for one text, added to those of other texts.
 void add_scores(const std::shared_ptr<const model::Model>& model, const text::Tokenizer& tokenizer,

@@ -60,6 +60,11 @@ size_t Session::bytes_per_token() const {
   return cache_bytes_per_token(model_->config(), options_.key_type, options_.value_type);
 }
 
+size_t Session::full_bytes() const {
+  const size_t pages = (tokens_.size() + kernels::kPageRows - 1) / kernels::kPageRows;
+  return pages * heads() * kv::page_bytes(store_.shape());
+}
+
 size_t Session::statistics_bytes() const {
   const kv::StoreShape& shape = store_.shape();
   kv::StoreShape plain = shape;

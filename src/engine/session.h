@@ -103,6 +103,7 @@ class Session {
   kv::StoreBytes bytes() const { return store_.bytes(); }
   uint64_t rows() const { return store_.total_rows(); }
   size_t bytes_per_token() const;                            // of a full cache, without statistics
+  size_t full_bytes() const;                                 // that bytes().used would be without any compaction
   size_t statistics_bytes() const;                           // the part of bytes().used that is statistics
   size_t queries_bytes() const { return queries_.bytes(); }  // of reference queries, beside bytes().used
   // What recording statistics has cost since the cache was begun: seconds of all threads together, divided by their

@@ -10,6 +10,7 @@ std::unique_ptr<Policy> make_kvmerger();
 std::unique_ptr<Policy> make_snapkv();
 std::unique_ptr<Policy> make_cam();
 std::unique_ptr<Policy> make_expected_attention();
+std::unique_ptr<Policy> make_merge_or_evict();
 std::unique_ptr<Policy> make_kvzip();
 std::unique_ptr<Policy> make_tova();
 std::unique_ptr<Policy> make_knorm();
@@ -47,6 +48,8 @@ constexpr Entry kPolicies[] = {
     {"d2o", "keeps rows as H2O and merges others into the most similar, if they are similar enough", "arXiv 2406.13035",
      make_d2o},
     {"lagkv", "keeps the rows that spread most on the scale of the rows that follow", "arXiv 2504.04704", make_lagkv},
+    {"merge_or_evict", "drops a row or merges two neighbours, whichever changes the answers to reference queries least",
+     "docs/methods.md", make_merge_or_evict},
 };
 
 }  // namespace

@@ -21,9 +21,11 @@ class ExpectedAttention final : public ScorePolicy {
     visitor.whole("sinks", sinks_, 0, 1024, "first rows that stay");
     visitor.whole("recent", recent_, 1, 4096, "newest rows that stay");
     visitor.choice("form", form_, {"sampled", "gaussian"}, "mean over the queries, or of a Gaussian fitted to them");
+    visitor.real("recall", recall_, 0, 1,
+                 "weight of the largest attention while the text is repeated (KVzip's score) beside the expected one");
     visitor.real("eps", epsilon_, 0, 1, "added to the expected attention before it is scaled by the value's length");
   }
-  Needs needs() const override { return {.queries = queries_}; }
+  Needs needs() const override { return {.reconstruction = recall_ > 0.0, .queries = queries_}; }
 
  protected:
   std::vector<float> score(const kv::HeadView& head) const override;
@@ -31,7 +33,7 @@ class ExpectedAttention final : public ScorePolicy {
 
  private:
   uint32_t queries_ = 96, sinks_ = 4, recent_ = 32;
-  double epsilon_ = 0.0;
+  double recall_ = 0.0, epsilon_ = 0.0;
   std::string form_ = "sampled";
 };
 
@@ -102,7 +104,8 @@ float norm(std::span<const float> row) {
 
 std::vector<float> ExpectedAttention::score(const kv::HeadView& head) const {
   std::vector<float> scores = form_ == "gaussian" ? gaussian_attention(head) : mean_attention(head);
-  const auto epsilon = static_cast<float>(epsilon_);
+  const auto epsilon = static_cast<float>(epsilon_), recall = static_cast<float>(recall_);
+  for (uint32_t row = 0; row < head.rows() && recall_ > 0.0; ++row) scores[row] += recall * head.attn_max[row];
   for (uint32_t row = 0; row < head.rows(); ++row) scores[row] = (scores[row] + epsilon) * norm(head.value[row]);
   return scores;
 }
