@@ -18,7 +18,10 @@ namespace {
 constexpr uint32_t kLayers = 2, kHeads = 2;  // KV heads of a layer
 
 std::shared_ptr<const model::Model> toy() {
-  static const test::ToyModel file({.n_layer = kLayers, .n_head_kv = kHeads});
+  test::ToyParams params;
+  params.n_layer = kLayers;
+  params.n_head_kv = kHeads;
+  static const test::ToyModel file(params);
   static const auto model = std::make_shared<const model::Model>(file.path());
   return model;
 }

@@ -32,7 +32,11 @@ std::vector<Token> random_tokens(uint32_t count, uint64_t seed) {
 }
 
 std::shared_ptr<const model::Model> toy() {
-  static const test::ToyModel file({.n_layer = kLayers, .n_head_kv = kHeads, .n_vocab = kVocabulary});
+  test::ToyParams params;
+  params.n_layer = kLayers;
+  params.n_head_kv = kHeads;
+  params.n_vocab = kVocabulary;
+  static const test::ToyModel file(params);
   static const auto model = std::make_shared<const model::Model>(file.path());
   return model;
 }
