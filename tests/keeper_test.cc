@@ -152,7 +152,7 @@ TEST_CASE("moments by name, joined by plus or comma") {
 }
 
 TEST_CASE("stream and decode need a budget to keep to") {
-  const Compactor own_choice = compactor("kvmerger", ""), none = compactor("none", "");
+  const Compactor own_choice = compactor("kvmerger:epsilon=0.75", ""), none = compactor("none", "");
   CHECK_NOTHROW(Keeper(own_choice, parse_moments("prefill")));
   CHECK_NOTHROW(Keeper(none, parse_moments("prefill")));
   for (const Compactor* without : {&own_choice, &none}) {
@@ -390,7 +390,7 @@ TEST_CASE("every method and every policy, at every moment") {
 TEST_CASE("interrupted while streaming: what was read stays, and reading can go on") {
   const std::vector<Token> tokens = random_tokens(1000, 12);
   for (const char* method : {"h2o", "kvzip"}) {
-    for (const uint32_t batches : {0U, 1U, 3U, 7U}) {
+    for (const uint32_t batches : {0U, 1U, 3U, 6U}) {
       CAPTURE(method);
       CAPTURE(batches);
       const Compactor chosen = compactor(method, "64");
@@ -460,20 +460,24 @@ TEST_CASE("the report adds up the runs, against the full text") {
   CHECK(control.report()->rows_after == kAllHeads * 500);
 }
 
-TEST_CASE("the question counts for what is compacted while generating") {
-  // A policy by attention sums: rows of a question that nothing was recorded for would go first.
-  const auto sums_kept = [](const char* when) {
-    const Compactor chosen = compactor("h2o:recent=0.1", "300");
+TEST_CASE("the question is recorded when something is to be compacted while generating, and only then") {
+  const Compactor chosen = compactor("h2o:recent=0.1", "300"), half = compactor("h2o:recent=0.1", "120");
+  const auto kept = [&](const auto& read_question) {  // of the first head, after a document and a question
     Session session(toy(), options(chosen));
-    Keeper keeper(chosen, parse_moments(when));
-    keeper.read(session, random_tokens(100, 16), {});
-    keeper.read_on(session, random_tokens(200, 17), {});
-    session.compact(compactor("h2o:recent=0.1", "150"));
-    const std::vector<int32_t> kept = contents(session)[0].positions;
-    return std::ranges::count_if(kept, [](int32_t at) { return at >= 100 && at < 285; });
+    session.extend(random_tokens(100, 16), true);
+    read_question(session);
+    session.compact(half);
+    return contents(session)[0].positions;
   };
-  CHECK(sums_kept("prefill") < 55);         // the document's 100 rows, the recent 15, and ties
-  CHECK(sums_kept("prefill+decode") > 55);  // as many as their attention is worth
+  const std::vector<Token> question = random_tokens(100, 17);
+  const auto by_keeper = [&](const char* when) {
+    return kept([&](Session& session) { Keeper(chosen, parse_moments(when)).read_on(session, question, {}); });
+  };
+  const auto recorded = kept([&](Session& session) { session.extend(question, true); });
+  const auto not_recorded = kept([&](Session& session) { session.extend(question, false); });
+  CHECK(recorded != not_recorded);
+  CHECK(by_keeper("prefill+decode") == recorded);
+  CHECK(by_keeper("prefill") == not_recorded);
 }
 
 }  // namespace kvmerger::engine
