@@ -29,6 +29,13 @@ struct Cluster {
 };
 
 constexpr uint32_t kNone = UINT32_MAX;
+constexpr float kLeastAttention = 1e-30F;  // whose logarithm is taken
+
+void exponentiate(std::vector<float>& logs) {
+  const float largest = 0.0F;  // attention is at most 1
+  float sum = 0.0F;
+  kernels::exponentials(logs.data(), 1, static_cast<uint32_t>(logs.size()), 1.0F, nullptr, &largest, &sum);
+}
 
 // A step that could be taken: cluster `row` dropped, or merged with the one after it.
 struct Offer {
@@ -58,23 +65,25 @@ class Agglomeration {
 
   void measure();
   Pair pair(const Cluster& first, const Cluster& second) const;
-  // [queries] attention of the merged row.
-  void merged_attention(uint32_t first, uint32_t second, const Pair& pair, float* out) const;
+  // [queries] logarithms of the attention of the merged row.
+  void merged_logs(uint32_t first, uint32_t second, const Pair& pair, float* out) const;
   double drop_cost(uint32_t row) const;
   double merge_cost(uint32_t first, uint32_t second) const;
-  void offer(uint32_t row);
+  void offer_drop(uint32_t row);
+  void offer_merge(uint32_t row);  // with the one after it
   void drop(uint32_t row);
   void merge(uint32_t row);
 
   float* attention(uint32_t row) { return &attention_[size_t{row} * queries_]; }
   const float* attention(uint32_t row) const { return &attention_[size_t{row} * queries_]; }
+  const float* logs(uint32_t row) const { return &logs_[size_t{row} * queries_]; }
   const float* product(uint32_t row) const { return &product_[size_t{row} * queries_]; }
 
   const kv::HeadView& head_;
   const uint32_t queries_;
   const bool merges_;
   std::vector<Cluster> clusters_;
-  std::vector<float> attention_;                  // [rows, queries] a
+  std::vector<float> attention_, logs_;           // [rows, queries] a and log a
   std::vector<float> product_;                    // [rows, queries] v . o
   std::vector<float> output_square_;              // [queries] |o|^2
   std::vector<float> value_;                      // [rows, head_dim] of the clusters
@@ -88,6 +97,7 @@ Agglomeration::Agglomeration(const kv::HeadView& head, Protection ends, bool mer
       queries_(head.query.count),
       merges_(merge),
       attention_(size_t{head.rows()} * queries_),
+      logs_(attention_.size()),
       product_(attention_.size()),
       output_square_(queries_),
       value_(head.value.data, head.value.data + size_t{head.rows()} * head.value.dim),
@@ -102,7 +112,10 @@ Agglomeration::Agglomeration(const kv::HeadView& head, Protection ends, bool mer
     clusters_.push_back(cluster);
   }
   measure();
-  for (uint32_t row = 0; row < n; ++row) offer(row);
+  for (uint32_t row = 0; row < n; ++row) {
+    offer_drop(row);
+    offer_merge(row);
+  }
 }
 
 // attention, product and output_square from the head.
@@ -116,6 +129,7 @@ void Agglomeration::measure() {
     for (uint32_t row = 0; row < n; ++row) {
       const float share = shares[size_t{query} * n + row] /= sum[query];
       attention(row)[query] = share;
+      logs_[size_t{row} * queries_ + query] = std::log(std::max(share, kLeastAttention));
       clusters_[row].attention += double{share};
     }
   }
@@ -139,15 +153,10 @@ Agglomeration::Pair Agglomeration::pair(const Cluster& first, const Cluster& sec
   return {key, value, first.log_mass - std::log(key)};
 }
 
-void Agglomeration::merged_attention(uint32_t first, uint32_t second, const Pair& pair, float* out) const {
-  constexpr float kLeast = 1e-30F;  // of an attention whose logarithm is taken
-  const float *a = attention(first), *b = attention(second);
-  const float second_key = 1.0F - pair.key;
-  const float shift = pair.log_mass - pair.key * clusters_[first].log_mass - second_key * clusters_[second].log_mass;
-  for (uint32_t query = 0; query < queries_; ++query) {
-    out[query] = std::exp(pair.key * std::log(std::max(a[query], kLeast)) +
-                          second_key * std::log(std::max(b[query], kLeast)) + shift);
-  }
+void Agglomeration::merged_logs(uint32_t first, uint32_t second, const Pair& pair, float* out) const {
+  const float *a = logs(first), *b = logs(second), rest = 1.0F - pair.key;
+  const float shift = pair.log_mass - pair.key * clusters_[first].log_mass - rest * clusters_[second].log_mass;
+  for (uint32_t query = 0; query < queries_; ++query) out[query] = pair.key * a[query] + rest * b[query] + shift;
 }
 
 // sum over q of a^2 |v - o|^2
@@ -165,7 +174,8 @@ double Agglomeration::drop_cost(uint32_t row) const {
 double Agglomeration::merge_cost(uint32_t first, uint32_t second) const {
   const Pair made = pair(clusters_[first], clusters_[second]);
   std::vector<float> merged(queries_);
-  merged_attention(first, second, made, merged.data());
+  merged_logs(first, second, made, merged.data());
+  exponentiate(merged);
   const uint32_t dim = head_.value.dim;
   double values = 0.0;
   for (uint32_t at = 0; at < dim; ++at) {
@@ -184,12 +194,14 @@ double Agglomeration::merge_cost(uint32_t first, uint32_t second) const {
   return cost;
 }
 
-// Both ways in which a step may begin at this cluster.
-void Agglomeration::offer(uint32_t row) {
+void Agglomeration::offer_drop(uint32_t row) {
   const Cluster& own = clusters_[row];
-  if (own.fixed) return;
-  offers_.push({drop_cost(row), row, false, own.changes, 0});
-  if (!merges_ || own.after == kNone) return;
+  if (!own.fixed) offers_.push({drop_cost(row), row, false, own.changes, 0});
+}
+
+void Agglomeration::offer_merge(uint32_t row) {
+  const Cluster& own = clusters_[row];
+  if (!merges_ || own.fixed || own.after == kNone) return;
   const Cluster& next = clusters_[own.after];
   if (next.fixed || own.end != next.begin) return;
   offers_.push({merge_cost(row, own.after), row, true, own.changes, next.changes});
@@ -209,7 +221,9 @@ void Agglomeration::merge(uint32_t row) {
   const Cluster& next = clusters_[second];
   const Pair made = pair(own, next);
   std::vector<float> merged(queries_);
-  merged_attention(row, second, made, merged.data());
+  merged_logs(row, second, made, merged.data());
+  std::copy(merged.begin(), merged.end(), &logs_[size_t{row} * queries_]);
+  exponentiate(merged);
   std::copy(merged.begin(), merged.end(), attention(row));
   const float rest = 1.0F - made.value;
   for (uint32_t query = 0; query < queries_; ++query) {
@@ -245,16 +259,14 @@ void Agglomeration::run(uint32_t rows) {
       if (after == kNone || clusters_[after].begin != own.end || clusters_[after].changes != best.changes_after)
         continue;
       merge(best.row);
-      offer(best.row);
+      offer_drop(best.row);
+      offer_merge(best.row);
     } else {
       drop(best.row);
     }
     --alive_;
     const uint32_t before = own.before;  // its merge with this cluster has another cost now
-    if (best.merges && before != kNone && clusters_[before].end == own.begin) {
-      ++clusters_[before].changes;
-      offer(before);
-    }
+    if (best.merges && before != kNone) offer_merge(before);
   }
 }
 
