@@ -461,7 +461,7 @@ TEST_CASE("the report adds up the runs, against the full text") {
   CHECK(control.report()->rows_after == kAllHeads * 500);
 }
 
-TEST_CASE("the question is recorded when something is to be compacted while generating, and only then") {
+TEST_CASE("question and answer are recorded when generating compacts, and only then") {
   const Compactor chosen = compactor("h2o:recent=0.1", "300"), half = compactor("h2o:recent=0.1", "120");
   const auto kept = [&](const auto& read_question) {  // of the first head, after a document and a question
     Session session(toy(), options(chosen));
@@ -479,6 +479,22 @@ TEST_CASE("the question is recorded when something is to be compacted while gene
   CHECK(recorded != not_recorded);
   CHECK(by_keeper("prefill+decode") == recorded);
   CHECK(by_keeper("prefill") == not_recorded);
+
+  // The same of generated tokens.
+  const auto generated = [&](const char* when) {
+    return kept([&](Session& session) {
+      Keeper keeper(chosen, parse_moments(when));
+      add_all(keeper, session, question);
+    });
+  };
+  const auto one_by_one = [&](bool record) {
+    return kept([&](Session& session) {
+      for (const Token token : question) session.extend(std::array{token}, record);
+    });
+  };
+  CHECK(one_by_one(true) != one_by_one(false));
+  CHECK(generated("decode") == one_by_one(true));
+  CHECK(generated("prefill") == one_by_one(false));
 }
 
 }  // namespace kvmerger::engine
