@@ -5,6 +5,7 @@
 
 #include "budget/budget.h"
 #include "budget/by_score.h"
+#include "budget/floor.h"
 
 namespace kvmerger::budget {
 namespace {
@@ -13,7 +14,7 @@ class Document final : public HeadBudget {
  public:
   void options(OptionVisitor& visitor) override {
     visitor.real("even", even_, 0, 100,
-                 "floor, as a part of equal rows, over the share of all rows that stay: 1 and 20 % give 20 %");
+                 "floor: this times share^2 sqrt(2048 n) rows, n the text's, share what stays of them");
     visitor.whole("least", least_, 1, 65536, "rows that every head keeps in any case");
   }
   Scores scores() const override { return Scores::kReconstruction; }
@@ -22,12 +23,9 @@ class Document final : public HeadBudget {
   std::vector<double> wishes(const Request& request, const Pool& pool) const override {
     std::vector<const std::vector<float>*> scores;
     for (const uint32_t head : pool.heads) scores.push_back(&request.scores[head]);
-    double all = 0.0;
-    for (const uint32_t head : pool.heads) all += request.have[head];
-    const auto total = static_cast<double>(pool.total);
-    const double equal = total / static_cast<double>(pool.heads.size());
-    const double floor = equal * std::min(1.0, even_ * total / all);
-    const auto least = static_cast<uint32_t>(std::min(std::max(floor, double{1.0 * least_}), equal));
+    const double equal = static_cast<double>(pool.total) / static_cast<double>(pool.heads.size());
+    const double floor = std::max(floor_rows(request, pool, even_), double{1.0 * least_});
+    const auto least = static_cast<uint32_t>(std::min(floor, equal));
     std::vector<double> wishes;
     for (const uint64_t rows : best_rows(scores, pool.total, least)) wishes.push_back(static_cast<double>(rows));
     return wishes;

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "budget/budget.h"
+#include "budget/floor.h"
 
 namespace kvmerger::budget {
 namespace {
@@ -15,7 +15,7 @@ class ByProfile final : public HeadBudget {
  public:
   void options(OptionVisitor& visitor) override {
     visitor.real("even", even_, 0, 100,
-                 "floor, as a part of equal rows, over the share of all rows that stay: 1 and 20 % give 20 %");
+                 "floor: this times share^2 sqrt(2048 n) rows, n the text's, share what stays of them");
     visitor.whole("ends", ends_, 0, 65536, "first and newest rows, which the profile says nothing of");
   }
   bool needs_profile() const override { return true; }
@@ -24,9 +24,7 @@ class ByProfile final : public HeadBudget {
   std::vector<double> wishes(const Request& request, const Pool& pool) const override {
     const auto total = static_cast<double>(pool.total);
     const double mean = total / static_cast<double>(pool.heads.size()), ends = std::min(double{1.0 * ends_}, mean);
-    double all = 0.0;
-    for (const uint32_t head : pool.heads) all += request.have[head];
-    const double floor = mean * std::min(1.0, even_ * total / all);
+    const double floor = floor_rows(request, pool, even_);
     std::vector<double> wishes(pool.heads.size());
     const auto above = [&](double log_threshold) {
       double sum = 0.0;

@@ -58,7 +58,9 @@ TEST_CASE("profile: one threshold for all heads, found by pouring") {
     const Profile profile = profile_of(layers, heads, lines);
     request.profile = &profile;
     const double even = rng.below(4) * 0.7, mean = static_cast<double>(total) / count;
-    const double floor = mean * std::min(1.0, even * static_cast<double>(total) / static_cast<double>(sum(have)));
+    const double share = static_cast<double>(total) / static_cast<double>(sum(have));
+    const double length = static_cast<double>(sum(have)) / count;
+    const double floor = std::min(mean, even * share * share * std::sqrt(2048 * length));
     const Rows rows = make(cat("profile:ends=10,even=", even))->rows(request).rows;
     const std::vector<double> expected = filled(lines, request, {floor, 10});
     for (uint32_t head = 0; head < count; ++head) CHECK(std::abs(rows[head] - expected[head]) < 1.01);
@@ -73,17 +75,18 @@ TEST_CASE("profile: heads that need nothing keep the floor or the ends, the rest
     request.profile = &profile;
     return make(spec)->rows(request).rows;
   };
-  CHECK(rows("profile:even=1,ends=0", 600) == Rows{520, 40, 40});  // 20 % of 200
-  CHECK(rows("profile:even=2.5,ends=0", 600) == Rows{400, 100, 100});
+  CHECK(rows("profile:even=1,ends=0", 600) == Rows{486, 57, 57});  // 0.04 sqrt(2048 x 1000)
+  CHECK(rows("profile:even=2.5,ends=0", 600) == Rows{314, 143, 143});
   CHECK(rows("profile:even=0,ends=50", 600) == Rows{500, 50, 50});
-  CHECK(rows("profile:even=1,ends=50", 600) == Rows{500, 50, 50});
+  CHECK(rows("profile:even=1,ends=50", 600) == Rows{486, 57, 57});
+  CHECK(rows("profile:even=0.5,ends=50", 600) == Rows{500, 50, 50});
   CHECK(rows("profile:even=0,ends=0", 600) == Rows{598, 1, 1});
   CHECK(rows("profile:even=0,ends=0", 1400) == Rows{1000, 200, 200});
   CHECK(rows("profile:even=100,ends=0", 600) == Rows{200, 200, 200});
   CHECK(rows("profile:even=0", 60) == Rows{20, 20, 20});  // fewer than the ends of all heads: all alike
 }
 
-TEST_CASE("profile: more rows in all are no fewer for any head") {
+TEST_CASE("profile: without a floor more rows in all are no fewer for any head") {
   Rng rng(5);
   const std::vector<Line> lines = random_lines(12, rng);
   Rows have;
@@ -93,7 +96,7 @@ TEST_CASE("profile: more rows in all are no fewer for any head") {
   for (uint64_t total = 12; total < sum(have); total += 37) {
     Request request = budget::request(4, 3, have, total);
     request.profile = &profile;
-    const Rows rows = make("profile")->rows(request).rows;
+    const Rows rows = make("profile:even=0")->rows(request).rows;
     for (uint32_t head = 0; head < 12; ++head) CHECK(rows[head] + 1 >= before[head]);  // but for rounding
     before = rows;
   }
