@@ -16,8 +16,9 @@ void print_entry(const engine::CatalogEntry& entry) {
   detail("source", entry.source);
   detail("records", entry.needs);
   for (const OptionHelp& option : entry.options) {
-    std::printf("  %-18s %s=%s  (%s) %s\n", "", option.key.c_str(), option.value.c_str(), option.range.c_str(),
-                option.help.c_str());
+    std::printf("  %-18s %s=%s", "", option.key.c_str(), option.value.c_str());
+    if (!option.range.empty()) std::printf("  (%s) %s", option.range.c_str(), option.help.c_str());
+    std::printf("\n");
   }
 }
 

@@ -49,6 +49,10 @@ Compactor::Compactor(const CompactionSpec& spec)
     throw UsageError(cat("--kv-budget ", spec.budget, " has no effect with policy '", spec.policy,
                          "'; choose another with --kv-policy (kvmerger list policies)"));
   }
+  if (policy_->compresses() && heads_->scores() == budget::Scores::kPolicy && !policy_->has_row_scores()) {
+    throw UsageError(cat("--kv-heads ", spec.heads, " shares rows out by the policy's scores, and '", spec.policy,
+                         "' has none; choose other heads or another policy"));
+  }
 }
 
 policy::Needs Compactor::needs() const {
@@ -117,9 +121,7 @@ std::vector<std::vector<float>> Compactor::Run::scores(uint64_t total) const {
       } else {
         own.assign(rows.attn_max.begin(), rows.attn_max.end());
       }
-      if (own.size() == rows.rows()) continue;
-      throw UsageError(cat("--kv-heads ", own_.spec_.heads, " shares rows out by the policy's scores, and '",
-                           own_.spec_.policy, "' has none; choose other heads or another policy"));
+      KVM_CHECK(own.size() == rows.rows());
     }
   });
   return scores;

@@ -1,5 +1,5 @@
 // Compaction of a store: budget, policy, fit and apply, layer by layer in parallel. Stateless between runs; runs
-// between graph evaluations, never inside one. When it is due is not decided here (trigger.h).
+// between graph evaluations, never inside one. When it is due is not decided here (keeper.h).
 #pragma once
 
 #include <cstdint>

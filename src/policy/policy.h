@@ -37,6 +37,7 @@ class Policy {
   // True when the method, as its options stand, can choose the number of rows itself.
   virtual bool sizes_itself() const { return false; }
 
+  virtual bool has_row_scores() const { return false; }
   // [n] a score per row, larger = keep, comparable across heads, for budgets that share rows out by it; empty: the
   // method has none. Rows it would keep whatever their score, of `rows` for each head, have infinity.
   virtual std::vector<float> row_scores(const kv::HeadView& /*head*/, uint32_t /*rows*/) const { return {}; }

@@ -20,6 +20,7 @@ class ScorePolicy : public Policy {
  public:
   // The rows that stay, ascending: `rows` of them, fewer than the head has.
   std::vector<uint32_t> kept_rows(const kv::HeadView& head, uint32_t rows) const;
+  bool has_row_scores() const final { return true; }
   std::vector<float> row_scores(const kv::HeadView& head, uint32_t rows) const final;
 
  protected:
