@@ -14,7 +14,7 @@ class Document final : public HeadBudget {
  public:
   void options(OptionVisitor& visitor) override {
     visitor.real("even", even_, 0, 100,
-                 "floor: this times share^2 sqrt(2048 n) rows, n the text's, share what stays of them");
+                 "floor: this times the share that stays, of equal rows; less in texts beyond 2,048 tokens");
     visitor.whole("least", least_, 1, 65536, "rows that every head keeps in any case");
   }
   Scores scores() const override { return Scores::kReconstruction; }

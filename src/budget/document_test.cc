@@ -48,12 +48,12 @@ TEST_CASE("document: a mean below `least` is everyone's") {
   CHECK(make("document:even=0,least=5")->rows(request).rows == Rows{50, 5, 5});
 }
 
-TEST_CASE("document: the floor goes with the square of the share and the root of the length") {
+TEST_CASE("document: the floor is a part of equal rows, over the share of all that stay") {
   Request request = budget::request(1, 3, Rows(3, 1000), 1500);  // half of all, 500 each
   for (const float score : {0.9F, 0.5F, 0.1F}) request.scores.emplace_back(1000, score);
-  CHECK(make("document:even=0.5")->rows(request).rows == Rows{1000, 322, 178});
-  CHECK(make("document:even=1")->rows(request).rows == Rows{786, 357, 357});
-  CHECK(make("document:even=1.5")->rows(request).rows == Rows{500, 500, 500});
+  CHECK(make("document:even=0.5")->rows(request).rows == Rows{1000, 375, 125});
+  CHECK(make("document:even=1")->rows(request).rows == Rows{1000, 250, 250});
+  CHECK(make("document:even=1.5")->rows(request).rows == Rows{750, 375, 375});
   CHECK(make("document:even=100")->rows(request).rows == Rows{500, 500, 500});
 }
 

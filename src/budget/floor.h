@@ -5,9 +5,9 @@
 
 namespace kvmerger::budget {
 
-// even * share^2 * sqrt(2048 n) rows, at most equal shares: n is the mean of the rows the heads of the pool have, share
-// what the total leaves of them. At 2,048 tokens even * share of equal rows. The need of heads that only look around
-// grows slower than the text (measured, docs/methods.md); and the tighter the budget, the more recall needs the rows.
+// even * share^2 * min(n, sqrt(2048 n)) rows, at most equal shares: n is the mean of the rows the heads of the pool
+// have, share what the total leaves of them. Up to 2,048 tokens that is even * share of equal rows; beyond, the need of
+// heads that only look around grows slower than the text. The tighter the budget, the more recall needs the rows.
 double floor_rows(const Request& request, const Pool& pool, double even);
 
 }  // namespace kvmerger::budget

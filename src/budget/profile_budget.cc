@@ -15,7 +15,7 @@ class ByProfile final : public HeadBudget {
  public:
   void options(OptionVisitor& visitor) override {
     visitor.real("even", even_, 0, 100,
-                 "floor: this times share^2 sqrt(2048 n) rows, n the text's, share what stays of them");
+                 "floor: this times the share that stays, of equal rows; less in texts beyond 2,048 tokens");
     visitor.whole("ends", ends_, 0, 65536, "first and newest rows, which the profile says nothing of");
   }
   bool needs_profile() const override { return true; }

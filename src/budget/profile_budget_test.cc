@@ -60,7 +60,7 @@ TEST_CASE("profile: one threshold for all heads, found by pouring") {
     const double even = rng.below(4) * 0.7, mean = static_cast<double>(total) / count;
     const double share = static_cast<double>(total) / static_cast<double>(sum(have));
     const double length = static_cast<double>(sum(have)) / count;
-    const double floor = std::min(mean, even * share * share * std::sqrt(2048 * length));
+    const double floor = std::min(mean, even * share * share * std::min(length, std::sqrt(2048 * length)));
     const Rows rows = make(cat("profile:ends=10,even=", even))->rows(request).rows;
     const std::vector<double> expected = filled(lines, request, {floor, 10});
     for (uint32_t head = 0; head < count; ++head) CHECK(std::abs(rows[head] - expected[head]) < 1.01);
@@ -75,11 +75,10 @@ TEST_CASE("profile: heads that need nothing keep the floor or the ends, the rest
     request.profile = &profile;
     return make(spec)->rows(request).rows;
   };
-  CHECK(rows("profile:even=1,ends=0", 600) == Rows{486, 57, 57});  // 0.04 sqrt(2048 x 1000)
-  CHECK(rows("profile:even=2.5,ends=0", 600) == Rows{314, 143, 143});
+  CHECK(rows("profile:even=1,ends=0", 600) == Rows{520, 40, 40});  // 20 % of 200
+  CHECK(rows("profile:even=2.5,ends=0", 600) == Rows{400, 100, 100});
   CHECK(rows("profile:even=0,ends=50", 600) == Rows{500, 50, 50});
-  CHECK(rows("profile:even=1,ends=50", 600) == Rows{486, 57, 57});
-  CHECK(rows("profile:even=0.5,ends=50", 600) == Rows{500, 50, 50});
+  CHECK(rows("profile:even=1,ends=50", 600) == Rows{500, 50, 50});
   CHECK(rows("profile:even=0,ends=0", 600) == Rows{598, 1, 1});
   CHECK(rows("profile:even=0,ends=0", 1400) == Rows{1000, 200, 200});
   CHECK(rows("profile:even=100,ends=0", 600) == Rows{200, 200, 200});
@@ -100,6 +99,13 @@ TEST_CASE("profile: without a floor more rows in all are no fewer for any head")
     for (uint32_t head = 0; head < 12; ++head) CHECK(rows[head] + 1 >= before[head]);  // but for rounding
     before = rows;
   }
+}
+
+TEST_CASE("profile: in long texts the floor grows with the root of their length") {
+  const Profile profile = profile_of(1, 3, {{0.0, 3.0}, {15.0, 2.0}, {15.0, 2.0}});
+  Request request = budget::request(1, 3, Rows(3, 8192), 3 * 2048);
+  request.profile = &profile;
+  CHECK(make("profile:even=1,ends=0")->rows(request).rows == Rows{5632, 256, 256});  // 1/16 sqrt(2048 x 8192)
 }
 
 TEST_CASE("profile: heads shorter than the ends stay as they are") {
