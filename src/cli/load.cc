@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "core/error.h"
+#include "core/folders.h"
 
 namespace kvmerger::cli {
 namespace {
@@ -21,12 +21,7 @@ bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
 }  // namespace
 
-std::string default_model_path() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  const std::string folder = cache && *cache ? cache : cat(home ? home : "", "/.cache");
-  return cat(folder, "/kvmerger/models/", kDefaultModel);
-}
+std::string default_model_path() { return cat(cache_folder(), "/models/", kDefaultModel); }
 
 Loaded load_model(const std::string& path, model::WeightLayout layout) {
   const auto start = std::chrono::steady_clock::now();

@@ -1,6 +1,9 @@
 #include "engine/methods.h"
 
+#include <algorithm>
+
 #include "core/error.h"
+#include "policy/policy.h"
 
 namespace kvmerger::engine {
 namespace {
@@ -31,6 +34,20 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return parts;
 }
 
+// The policies' own message would not name the methods.
+void check_known(const std::string& policy) {
+  const std::string name = policy.substr(0, policy.find(':'));
+  const auto same = [&](const auto& entry) { return name == entry.name; };
+  if (name.empty() || std::ranges::any_of(policy::all(), same)) return;  // no name at all: the spec's message
+  std::string methods, policies;
+  for (const Method& method : kMethods) methods += cat(methods.empty() ? "" : ", ", method.name);
+  for (const policy::Entry& entry : policy::all()) policies += cat(policies.empty() ? "" : ", ", entry.name);
+  const bool whole = std::ranges::any_of(kMethods, same);
+  throw UsageError(
+      whole ? cat("the method '", name, "' stands alone; options and parts are those of policies: ", policies)
+            : cat("there is no policy '", name, "'; methods: ", methods, "; policies: ", policies));
+}
+
 }  // namespace
 
 std::span<const Method> methods() { return kMethods; }
@@ -42,6 +59,7 @@ CompactionSpec method_spec(const std::string& text) {
   const std::vector<std::string> parts = split(text, '+');
   if (parts.size() > 3)
     throw UsageError(cat("'", text, "' is no method; write policy, policy+heads or policy+heads+fit"));
+  check_known(parts[0]);
   CompactionSpec spec;
   spec.policy = parts[0];
   if (parts.size() > 1) spec.heads = parts[1];

@@ -6,13 +6,13 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "core/error.h"
+#include "core/folders.h"
 #include "core/log.h"
 #include "engine/calibration_text.h"
 #include "engine/prompt.h"
@@ -53,12 +53,6 @@ std::vector<Token> calibration_tokens(const text::Tokenizer& tokenizer, const st
                     " or more"));
   }
   return tokens;
-}
-
-std::string cache_folder() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  return cat(cache && *cache ? cache : cat(home ? home : "", "/.cache"), "/kvmerger");
 }
 
 std::string read_file(const std::string& path) {

@@ -38,9 +38,8 @@ Target target(const kv::HeadView& head, Part part) {
   target.sum.resize(r);
   target.output.resize(size_t{r} * dim);
   std::vector<float> weights(size_t{r} * n);
-  kernels::multiply({target.query.data(), dim, 1}, {head.key.data, 1, dim}, r, dim, n, weights.data());
-  kernels::softmax_rows(weights.data(), r, n, logit_scale(dim), head.bias.data(), target.largest.data(),
-                        target.sum.data());
+  kernels::dense_attention(target.query.data(), r, head.key.data, n, dim, head.bias.data(), weights.data(),
+                           target.largest.data(), target.sum.data());
   kernels::multiply({weights.data(), n, 1}, {head.value.data, dim, 1}, r, n, dim, target.output.data());
   for (uint32_t query = 0; query < r; ++query) {
     for (uint32_t at = 0; at < dim; ++at) target.output[size_t{query} * dim + at] /= target.sum[query];

@@ -246,5 +246,11 @@ void exponentials(float* logits, uint32_t m, uint32_t n, float scale, const floa
   HWY_DYNAMIC_DISPATCH(exponentials_target)(logits, m, n, scale, bias, largest, sum);
 }
 
+void dense_attention(const float* q, uint32_t m, const float* k, uint32_t n, uint32_t dim, const float* bias,
+                     float* weights, float* largest, float* sum) {
+  multiply({q, dim, 1}, {k, 1, dim}, m, dim, n, weights);
+  softmax_rows(weights, m, n, 1.0F / std::sqrt(static_cast<float>(dim)), bias, largest, sum);
+}
+
 }  // namespace kvmerger::kernels
 #endif  // HWY_ONCE

@@ -30,4 +30,9 @@ void softmax_rows(float* logits, uint32_t m, uint32_t n, float scale, const floa
 void exponentials(float* logits, uint32_t m, uint32_t n, float scale, const float* bias, const float* largest,
                   float* sum);
 
+// weights [m, n] = exp(q k^T / sqrt(dim) + bias - largest), largest and sum [m] of each row: softmax attention of
+// q [m, dim] to k [n, dim], both contiguous, before it is divided by the sums.
+void dense_attention(const float* q, uint32_t m, const float* k, uint32_t n, uint32_t dim, const float* bias,
+                     float* weights, float* largest, float* sum);
+
 }  // namespace kvmerger::kernels

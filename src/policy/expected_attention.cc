@@ -10,6 +10,7 @@
 
 #include "kernels/dense.h"
 #include "policy/score_policy.h"
+#include "policy/vectors.h"
 
 namespace kvmerger::policy {
 namespace {
@@ -41,9 +42,8 @@ class ExpectedAttention final : public ScorePolicy {
 std::vector<float> mean_attention(const kv::HeadView& head) {
   const uint32_t n = head.rows(), dim = head.key.dim, count = head.query.count;
   std::vector<float> weights(size_t{count} * n), largest(count), share(count), mean(n);
-  kernels::multiply({head.query.data, dim, 1}, {head.key.data, 1, dim}, count, dim, n, weights.data());
-  const float scale = 1.0F / std::sqrt(static_cast<float>(dim));
-  kernels::softmax_rows(weights.data(), count, n, scale, head.bias.data(), largest.data(), share.data());
+  kernels::dense_attention(head.query.data, count, head.key.data, n, dim, head.bias.data(), weights.data(),
+                           largest.data(), share.data());
   for (float& sum : share) sum = 1.0F / (sum * static_cast<float>(count));
   kernels::vector_multiply(share.data(), weights.data(), count, n, mean.data());
   return mean;
@@ -96,17 +96,12 @@ std::vector<float> gaussian_attention(const kv::HeadView& head) {
   return mean;
 }
 
-float norm(std::span<const float> row) {
-  double sum = 0.0;
-  for (const float value : row) sum += double{value} * double{value};
-  return static_cast<float>(std::sqrt(sum));
-}
-
 std::vector<float> ExpectedAttention::score(const kv::HeadView& head) const {
   std::vector<float> scores = form_ == "gaussian" ? gaussian_attention(head) : mean_attention(head);
   const auto epsilon = static_cast<float>(epsilon_), recall = static_cast<float>(recall_);
   for (uint32_t row = 0; row < head.rows() && recall_ > 0.0; ++row) scores[row] += recall * head.attn_max[row];
-  for (uint32_t row = 0; row < head.rows(); ++row) scores[row] = (scores[row] + epsilon) * norm(head.value[row]);
+  const auto length = [](std::span<const float> row) { return static_cast<float>(std::sqrt(square(row))); };
+  for (uint32_t row = 0; row < head.rows(); ++row) scores[row] = (scores[row] + epsilon) * length(head.value[row]);
   return scores;
 }
 

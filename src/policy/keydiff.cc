@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "policy/score_policy.h"
+#include "policy/vectors.h"
 
 namespace kvmerger::policy {
 namespace {
@@ -13,28 +14,22 @@ double dot(std::span<const float> key, std::span<const double> other) {
   return sum;
 }
 
-double norm(std::span<const float> key) {
-  double square = 0.0;
-  for (const float value : key) square += double{value} * double{value};
-  return std::sqrt(square);
-}
-
 class KeyDiff final : public ScorePolicy {
  protected:
   // The length of the anchor changes no ranking, but with it scores are cosines, comparable across heads.
   std::vector<float> score(const kv::HeadView& head) const override {
     std::vector<double> norms, anchor(head.key.dim);  // [n], [head_dim] sum of the directions of all keys
     for (uint32_t row = 0; row < head.rows(); ++row) {
-      norms.push_back(norm(head.key[row]));
+      norms.push_back(std::sqrt(square(head.key[row])));
       for (uint32_t at = 0; at < head.key.dim && norms[row] > 0.0; ++at) {
         anchor[at] += double{head.key[row][at]} / norms[row];
       }
     }
-    double square = 0.0;
-    for (const double value : anchor) square += value * value;
+    double anchor_square = 0.0;
+    for (const double value : anchor) anchor_square += value * value;
     std::vector<float> scores;
     for (uint32_t row = 0; row < head.rows(); ++row) {
-      const double lengths = norms[row] * std::sqrt(square);
+      const double lengths = norms[row] * std::sqrt(anchor_square);
       scores.push_back(lengths > 0.0 ? static_cast<float>(-dot(head.key[row], anchor) / lengths) : 0.0F);
     }
     return scores;

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "policy/score_policy.h"
+#include "policy/vectors.h"
 
 namespace kvmerger::policy {
 namespace {
@@ -11,9 +12,7 @@ class Knorm final : public ScorePolicy {
   std::vector<float> score(const kv::HeadView& head) const override {
     std::vector<float> scores;
     for (uint32_t row = 0; row < head.rows(); ++row) {
-      double square = 0.0;
-      for (const float value : head.key[row]) square += double{value} * double{value};
-      scores.push_back(static_cast<float>(-std::sqrt(square)));
+      scores.push_back(static_cast<float>(-std::sqrt(square(head.key[row]))));
     }
     return scores;
   }

@@ -4,23 +4,15 @@
 #include <cmath>
 
 #include "policy/score_policy.h"
+#include "policy/vectors.h"
 
 namespace kvmerger::policy {
-namespace {
-
-double dot(std::span<const float> left, std::span<const float> right) {
-  double sum = 0.0;
-  for (size_t at = 0; at < left.size(); ++at) sum += double{left[at]} * double{right[at]};
-  return sum;
-}
-
-}  // namespace
 
 std::vector<float> adjacent_cosines(const kv::Rows& key, std::span<const uint8_t> alone) {
   std::vector<float> cosines(key.count - 1, kNoLink);
-  double norm = dot(key[0], key[0]);  // squared, of row; next_norm of the row behind it
+  double norm = square(key[0]);  // squared, of row; next_norm of the row behind it
   for (uint32_t row = 0; row + 1 < key.count; ++row) {
-    const double next_norm = dot(key[row + 1], key[row + 1]);
+    const double next_norm = square(key[row + 1]);
     if (!alone[row] && !alone[row + 1]) {
       const double both = std::sqrt(norm * next_norm);
       const double cosine = both > 0.0 ? dot(key[row], key[row + 1]) / both : 0.0;

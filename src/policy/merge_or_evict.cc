@@ -13,6 +13,7 @@
 
 #include "kernels/dense.h"
 #include "policy/score_policy.h"
+#include "policy/vectors.h"
 
 namespace kvmerger::policy {
 namespace {
@@ -122,9 +123,8 @@ Agglomeration::Agglomeration(const kv::HeadView& head, Protection ends, bool mer
 void Agglomeration::measure() {
   const uint32_t n = head_.rows(), dim = head_.key.dim;
   std::vector<float> shares(size_t{queries_} * n), largest(queries_), sum(queries_), output(size_t{queries_} * dim);
-  kernels::multiply({head_.query.data, dim, 1}, {head_.key.data, 1, dim}, queries_, dim, n, shares.data());
-  const float scale = 1.0F / std::sqrt(static_cast<float>(dim));
-  kernels::softmax_rows(shares.data(), queries_, n, scale, head_.bias.data(), largest.data(), sum.data());
+  kernels::dense_attention(head_.query.data, queries_, head_.key.data, n, dim, head_.bias.data(), shares.data(),
+                           largest.data(), sum.data());
   for (uint32_t query = 0; query < queries_; ++query) {
     for (uint32_t row = 0; row < n; ++row) {
       const float share = shares[size_t{query} * n + row] /= sum[query];
@@ -135,14 +135,9 @@ void Agglomeration::measure() {
   }
   kernels::multiply({shares.data(), n, 1}, {head_.value.data, dim, 1}, queries_, n, dim, output.data());
   kernels::multiply({head_.value.data, dim, 1}, {output.data(), 1, dim}, n, dim, queries_, product_.data());
-  const auto square = [&](const float* vector) {
-    double total = 0.0;
-    for (uint32_t at = 0; at < dim; ++at) total += double{vector[at]} * double{vector[at]};
-    return total;
-  };
-  for (uint32_t row = 0; row < n; ++row) clusters_[row].square = square(&value_[size_t{row} * dim]);
+  for (uint32_t row = 0; row < n; ++row) clusters_[row].square = square(head_.value[row]);
   for (uint32_t query = 0; query < queries_; ++query) {
-    output_square_[query] = static_cast<float>(square(&output[size_t{query} * dim]));
+    output_square_[query] = static_cast<float>(square({&output[size_t{query} * dim], dim}));
   }
 }
 
@@ -177,10 +172,7 @@ double Agglomeration::merge_cost(uint32_t first, uint32_t second) const {
   merged_logs(first, second, made, merged.data());
   exponentiate(merged);
   const uint32_t dim = head_.value.dim;
-  double values = 0.0;
-  for (uint32_t at = 0; at < dim; ++at) {
-    values += double{value_[size_t{first} * dim + at]} * double{value_[size_t{second} * dim + at]};
-  }
+  const double values = dot({&value_[size_t{first} * dim], dim}, {&value_[size_t{second} * dim], dim});
   const float *a = attention(first), *b = attention(second), *ao = product(first), *bo = product(second);
   double cost = 0.0;
   for (uint32_t query = 0; query < queries_; ++query) {

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/dense.h"
+#include "policy/vectors.h"
 
 namespace kvmerger::policy {
 namespace {
@@ -15,9 +16,7 @@ std::vector<float> directions(const kv::Rows& key, std::span<const uint32_t> row
   std::vector<float> directions;
   directions.reserve(rows.size() * key.dim);
   for (const uint32_t row : rows) {
-    double square = 0.0;
-    for (const float value : key[row]) square += double{value} * double{value};
-    const double scale = square > 0.0 ? 1.0 / std::sqrt(square) : 0.0;
+    const double length = std::sqrt(square(key[row])), scale = length > 0.0 ? 1.0 / length : 0.0;
     for (const float value : key[row]) directions.push_back(static_cast<float>(double{value} * scale));
   }
   return directions;
