@@ -1,6 +1,7 @@
 // Rows by what the model's heads need on other texts: one threshold on the score for all heads, found so that the rows
-// above it add up to the total (water-filling), and a floor. The score says what recall of the text needs, which few
-// heads serve. The others need rows to go on with the text: the more of all rows may stay, the higher the floor.
+// above it add up to the total (water-filling), times a boost, and a floor. The score says what recall of the text
+// needs, which few heads serve; the boost leaves those heads, nearly, all their rows. The others need rows to go on
+// with the text: the more of all rows may stay, the higher the floor.
 #include <algorithm>
 #include <cmath>
 
@@ -16,6 +17,9 @@ class ByProfile final : public HeadBudget {
   void options(OptionVisitor& visitor) override {
     visitor.real("even", even_, 0, 100,
                  "floor: this times the share that stays, of equal rows; less in texts beyond 2,048 tokens");
+    visitor.real(
+        "boost", boost_, 1, 100,
+        "this times the share of rows that the profile asks for; one row lost in a head that recalls costs much");
     visitor.whole("ends", ends_, 0, 65536, "first and newest rows, which the profile says nothing of");
   }
   bool needs_profile() const override { return true; }
@@ -31,7 +35,8 @@ class ByProfile final : public HeadBudget {
       for (size_t at = 0; at < wishes.size(); ++at) {
         const double have = request.have[pool.heads[at]];
         const double share = request.profile->share_above(pool.heads[at], std::exp(log_threshold));
-        sum += wishes[at] = std::clamp(ends + share * (have - ends), std::min(floor, have), have);
+        sum += wishes[at] =
+            std::clamp(ends + std::min(1.0, boost_ * share) * (have - ends), std::min(floor, have), have);
       }
       return sum;
     };
@@ -45,7 +50,7 @@ class ByProfile final : public HeadBudget {
   }
 
  private:
-  double even_ = 1.0;
+  double even_ = 1.25, boost_ = 1.3;
   uint32_t ends_ = 36;
 };
 

@@ -12,11 +12,11 @@ namespace kvmerger::budget {
 namespace {
 
 struct Wish {
-  double floor, ends;
+  double floor, ends, boost;
 };
 
 double wished(const Line& line, double have, double log_threshold, const Wish& wish) {
-  const double rows = wish.ends + line.share_above(log_threshold) * (have - wish.ends);
+  const double rows = wish.ends + std::min(1.0, wish.boost * line.share_above(log_threshold)) * (have - wish.ends);
   return std::min(std::max(rows, wish.floor), have);
 }
 
@@ -57,12 +57,12 @@ TEST_CASE("profile: one threshold for all heads, found by pouring") {
     Request request = budget::request(layers, heads, have, total);
     const Profile profile = profile_of(layers, heads, lines);
     request.profile = &profile;
-    const double even = rng.below(4) * 0.7, mean = static_cast<double>(total) / count;
+    const double even = rng.below(4) * 0.7, boost = 1 + rng.below(3) * 0.4, mean = static_cast<double>(total) / count;
     const double share = static_cast<double>(total) / static_cast<double>(sum(have));
     const double length = static_cast<double>(sum(have)) / count;
     const double floor = std::min(mean, even * share * share * std::min(length, std::sqrt(2048 * length)));
-    const Rows rows = make(cat("profile:ends=10,even=", even))->rows(request).rows;
-    const std::vector<double> expected = filled(lines, request, {floor, 10});
+    const Rows rows = make(cat("profile:ends=10,even=", even, ",boost=", boost))->rows(request).rows;
+    const std::vector<double> expected = filled(lines, request, {floor, 10, boost});
     for (uint32_t head = 0; head < count; ++head) CHECK(std::abs(rows[head] - expected[head]) < 1.01);
     CHECK(sum(rows) == total);
   }

@@ -51,7 +51,7 @@ class LeastSquares final : public Fit {
   Vector fit_values(const Target& target, const Vector& attention, const Vector& weight, const Survivors& rows) const;
 
   const bool values_;
-  double lambda_ = 0.1, clip_ = 3.0;
+  double lambda_ = 0.05, clip_ = 3.0;
   uint32_t queries_ = 96, rounds_ = 40;
 };
 
