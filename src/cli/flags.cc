@@ -16,8 +16,8 @@ constexpr std::pair<const char*, const char*> kLongForms[] = {
     {"-sp", "--special"},       {"-no-cnv", "--raw"},
 };
 
-const std::vector<std::string>& types() {  // in the order of kernels::RowType
-  static const std::vector<std::string> names{"f32", "f16"};
+const std::vector<std::string>& types() {
+  static const std::vector<std::string> names{std::begin(kernels::kRowTypeNames), std::end(kernels::kRowTypeNames)};
   return names;
 }
 
@@ -149,7 +149,7 @@ engine::GenerateOptions generate_options(const GenerationFlags& flags, bool esca
 }
 
 kernels::RowType row_type(const std::string& name) {
-  return name == types()[0] ? kernels::RowType::kF32 : kernels::RowType::kF16;
+  return static_cast<kernels::RowType>(std::ranges::find(types(), name) - types().begin());
 }
 
 engine::SessionOptions session_options(const ModelFlags& flags, const CacheTypeFlags& types) {

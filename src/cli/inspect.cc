@@ -49,7 +49,8 @@ Json to_json(const Loaded& loaded) {
                       {"vocabulary", config.vocabulary},
                       {"context", config.context},
                       {"kv_bytes_per_token", Json::Object{{"f16", cache_bytes(config, kernels::RowType::kF16)},
-                                                          {"f32", cache_bytes(config, kernels::RowType::kF32)}}},
+                                                          {"f32", cache_bytes(config, kernels::RowType::kF32)},
+                                                          {"q8_0", cache_bytes(config, kernels::RowType::kQ8)}}},
                       {"rope", Json::Object{{"dims", rope.dims},
                                             {"base", double{rope.base}},
                                             {"scaling", rope_type(rope)},
@@ -92,6 +93,7 @@ Lines describe(const Loaded& loaded) {
       {"rope", cat("base ", rope.base, ", ", rope.dims, " of ", config.head_dim, " numbers, scaling ", rope_type(rope),
                    " (positions x ", rope.scale, ")")},
       {"KV cache f16", cache_text(config, kernels::RowType::kF16)},
+      {"KV cache q8_0", cache_text(config, kernels::RowType::kQ8)},
       {"KV cache f32", cache_text(config, kernels::RowType::kF32)}};
 }
 

@@ -11,8 +11,8 @@ namespace kvmerger::cli {
 namespace {
 
 std::string type_text(kernels::RowType key, kernels::RowType value) {
-  const auto name = [](kernels::RowType type) { return type == kernels::RowType::kF32 ? "f32" : "f16"; };
-  return key == value ? name(key) : cat("keys ", name(key), ", values ", name(value));
+  return key == value ? kernels::name_of(key)
+                      : cat("keys ", kernels::name_of(key), ", values ", kernels::name_of(value));
 }
 
 std::vector<std::string> recorded(const policy::Needs& needs) {

@@ -236,8 +236,6 @@ std::vector<Candidates> groups(std::span<const Candidate* const> candidates) {
   return groups;
 }
 
-const char* type_name(kernels::RowType type) { return type == kernels::RowType::kF32 ? "f32" : "f16"; }
-
 }  // namespace
 
 TextTasks make_tasks(const text::Tokenizer& tokenizer, const std::string& name, const std::string& text,
@@ -250,7 +248,7 @@ TextTasks make_tasks(const text::Tokenizer& tokenizer, const std::string& name, 
 
 RowKey row_key(const Bench& bench, const TextTasks& tasks, const Candidate& candidate) {
   const model::ModelFacts& facts = bench.model->facts();
-  const std::string key = type_name(bench.options.key_type), value = type_name(bench.options.value_type);
+  const std::string key = kernels::name_of(bench.options.key_type), value = kernels::name_of(bench.options.value_type);
   return {tasks.text,     facts.name,     facts.fingerprint,          key == value ? key : cat(key, "/", value),
           bench.products, candidate.name, candidate.compactor.spec(), tasks.sizes};
 }

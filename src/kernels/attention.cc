@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "kernels/dispatch.h"
+#include "kernels/half.h"
 #include "kernels/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -38,6 +39,15 @@ void add_scaled(const float* from, float scale, size_t count, float* to) {
 }
 
 #else
+
+ScorePages score_function(RowType type, uint32_t queries) {
+  if (type == RowType::kQ8) return kScorePages<int8_t>[queries - 1];
+  return type == RowType::kF16 ? kScorePages<Half>[queries - 1] : kScorePages<float>[queries - 1];
+}
+ValueColumns value_function(RowType type, uint32_t queries) {
+  if (type == RowType::kQ8) return kValueColumns<int8_t>[queries - 1];
+  return type == RowType::kF16 ? kValueColumns<Half>[queries - 1] : kValueColumns<float>[queries - 1];
+}
 
 // Pages of one tile, in the types they are stored in or converted to f32.
 struct Tile {
@@ -139,8 +149,7 @@ class Attention {
       if (convert_value_) {
         float* values = scratch_ + layout_.values + index * kPageRows * padded_dim;
         for (uint32_t row = 0; row < kPageRows; ++row) {
-          const size_t offset = size_t{row} * head_.head_dim * value_bytes(head_.value_type);
-          to_floats(page.value + offset, head_.value_type, head_.head_dim, values + row * padded_dim);
+          value_floats(page.value, row, values + row * padded_dim);
           std::fill(values + row * padded_dim + head_.head_dim, values + (row + 1) * padded_dim, 0.0f);
         }
         tile.value[index] = values;
@@ -150,6 +159,20 @@ class Attention {
       tile.next_value[index] = convert_value_ ? tile.value[index] : head_.pages[next].value;
     }
     return tile;
+  }
+
+  // The value in one slot of a page as f32.
+  void value_floats(const std::byte* values, uint32_t slot, float* to) const {
+    const size_t first = size_t{slot} * head_.head_dim;
+    if (head_.value_type != RowType::kQ8) {
+      to_floats(values + first * element_bytes(head_.value_type), head_.value_type, head_.head_dim, to);
+      return;
+    }
+    const auto* scales = reinterpret_cast<const uint16_t*>(values + size_t{kPageRows} * head_.head_dim);
+    for (uint32_t dim = 0; dim < head_.head_dim; ++dim) {
+      const float scale = float_from_half(scales[dim / kScaleBlock * kPageRows + slot]);
+      to[dim] = scale * static_cast<float>(reinterpret_cast<const int8_t*>(values)[first + dim]);
+    }
   }
 
   void attend_tile(uint32_t index) {
@@ -167,10 +190,8 @@ class Attention {
   void attend_block(const Tile& tile, uint32_t first, uint32_t last, uint32_t rows, float* logits) {
     const uint32_t count = last - first;
     const uint32_t pages = pages_of(rows);
-    const bool half_keys = head_.key_type == RowType::kF16 && !convert_key_;
-    const bool half_values = head_.value_type == RowType::kF16 && !convert_value_;
     const float* packed = scratch_ + layout_.packed + size_t{first} * head_.head_dim;
-    const ScorePages score = half_keys ? kScorePages<Half>[count - 1] : kScorePages<float>[count - 1];
+    const ScorePages score = score_function(convert_key_ ? RowType::kF32 : head_.key_type, count);
     score(packed, head_.head_dim, tile.key, tile.next_key, pages, logits);
 
     float factors[kMaxBlock];
@@ -184,7 +205,7 @@ class Attention {
     const size_t stride = convert_value_ ? layout_.padded_dim : head_.head_dim;
     const ValueTile values{logits, tile.value, tile.next_value, stride, rows};
     float* acc = scratch_ + layout_.acc + first * layout_.padded_dim;
-    const ValueColumns add = half_values ? kValueColumns<Half>[count - 1] : kValueColumns<float>[count - 1];
+    const ValueColumns add = value_function(convert_value_ ? RowType::kF32 : head_.value_type, count);
     add(values, factors, acc, layout_.padded_dim);
   }
 

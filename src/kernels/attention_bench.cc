@@ -57,12 +57,16 @@ void count_work(benchmark::State& state, double queries, double rows, double byt
   state.counters["GFLOP/s"] = benchmark::Counter(calls * operations * 1e-9, benchmark::Counter::kIsRate);
 }
 
-double stored_bytes(double rows, RowType type) { return rows * 2 * kHeadDim * static_cast<double>(value_bytes(type)); }
+double stored_bytes(double rows, RowType type) {
+  return rows / kPageRows * 2 * static_cast<double>(part_bytes(type, kHeadDim));
+}
+
+RowType type_of(int64_t bits) { return bits == 32 ? RowType::kF32 : bits == 16 ? RowType::kF16 : RowType::kQ8; }
 
 // One token: a group of three query heads on each of the 90 KV heads, shared by the threads.
 void decode(benchmark::State& state) {
   const uint32_t rows = static_cast<uint32_t>(state.range(0)), threads = static_cast<uint32_t>(state.range(2));
-  const RowType type = state.range(1) == 32 ? RowType::kF32 : RowType::kF16;
+  const RowType type = type_of(state.range(1));
   std::vector<std::unique_ptr<TestHead>> heads;
   for (uint32_t head = 0; head < kHeads; ++head) {
     heads.push_back(std::make_unique<TestHead>(rows, kHeadDim, type, type, head));
@@ -78,14 +82,14 @@ void decode(benchmark::State& state) {
 }
 BENCHMARK(decode)
     ->ArgNames({"rows", "bits", "threads"})
-    ->ArgsProduct({{1024, 8192, 16384}, {16, 32}, {1, 2}})
+    ->ArgsProduct({{1024, 8192, 16384}, {8, 16, 32}, {1, 2}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
 // A block of prompt positions times group over the rows before it; stats = 1 records sum, window and maximum.
 void prefill(benchmark::State& state) {
   const uint32_t queries = static_cast<uint32_t>(state.range(0)), rows = static_cast<uint32_t>(state.range(1));
-  const RowType type = state.range(2) == 32 ? RowType::kF32 : RowType::kF16;
+  const RowType type = type_of(state.range(2));
   const TestHead head(rows, kHeadDim, type, type, 1);
   Caller caller(queries, rows, state.range(3) != 0);
   for (auto _ : state) caller.attend_to(head.rows());
@@ -93,7 +97,7 @@ void prefill(benchmark::State& state) {
 }
 BENCHMARK(prefill)
     ->ArgNames({"queries", "rows", "bits", "stats"})
-    ->ArgsProduct({{12, 48, 64}, {4096}, {16, 32}, {0, 1}})
+    ->ArgsProduct({{12, 48, 64}, {4096}, {8, 16, 32}, {0, 1}})
     ->Args({48, 512, 16, 0})
     ->Unit(benchmark::kMicrosecond);
 

@@ -9,9 +9,13 @@
 namespace kvmerger::kernels {
 namespace {
 
-constexpr uint32_t kMaxHeadDim = 256;
-
-double element(const std::byte* values, RowType type, size_t index) {
+// Element `index` of a page's keys or values, of dimension dim of the row in slot.
+double element(const std::byte* values, const HeadRows& head, RowType type, size_t index, uint32_t dim, uint32_t slot) {
+  if (type == RowType::kQ8) {
+    const auto* scales = reinterpret_cast<const uint16_t*>(values + size_t{kPageRows} * head.head_dim);
+    const double scale = static_cast<double>(float_from_half(scales[dim / kScaleBlock * kPageRows + slot]));
+    return scale * reinterpret_cast<const int8_t*>(values)[index];
+  }
   if (type == RowType::kF32) return static_cast<double>(reinterpret_cast<const float*>(values)[index]);
   return static_cast<double>(float_from_half(reinterpret_cast<const uint16_t*>(values)[index]));
 }
@@ -22,7 +26,8 @@ double logit(const HeadRows& head, uint32_t row, const float* query, float scale
   const uint32_t slot = row % kPageRows;
   double dot = 0;
   for (uint32_t dim = 0; dim < head.head_dim; ++dim) {
-    dot += static_cast<double>(query[dim]) * element(page.key, head.key_type, size_t{dim} * kPageRows + slot);
+    dot += static_cast<double>(query[dim]) *
+           element(page.key, head, head.key_type, size_t{dim} * kPageRows + slot, dim, slot);
   }
   const double bias = page.bias == nullptr ? 0.0 : static_cast<double>(page.bias[slot]);
   const double limit = static_cast<double>(kLogitLimit);
@@ -33,7 +38,7 @@ void add_row(const HeadRows& head, uint32_t row, double weight, double* acc) {
   const PageView& page = head.pages[row / kPageRows];
   const size_t first = size_t{row % kPageRows} * head.head_dim;
   for (uint32_t dim = 0; dim < head.head_dim; ++dim) {
-    acc[dim] += weight * element(page.value, head.value_type, first + dim);
+    acc[dim] += weight * element(page.value, head, head.value_type, first + dim, dim, row % kPageRows);
   }
 }
 

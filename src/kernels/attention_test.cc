@@ -26,9 +26,8 @@ struct Case {
 };
 
 std::string describe(const Case& c) {
-  return cat(target_name(), " rows ", c.rows, " queries ", c.queries, " head_dim ", c.head_dim, " key f",
-             8 * value_bytes(c.key_type), " value f", 8 * value_bytes(c.value_type), c.bias ? " bias" : "",
-             c.causal ? " causal" : "");
+  return cat(target_name(), " rows ", c.rows, " queries ", c.queries, " head_dim ", c.head_dim, " key ",
+             name_of(c.key_type), " value ", name_of(c.value_type), c.bias ? " bias" : "", c.causal ? " causal" : "");
 }
 
 // Query vectors at odd addresses with what each may see.
@@ -140,7 +139,7 @@ void check_case(const Case& c) {
 constexpr uint32_t kLengths[] = {0, 1, 15, 16, 17, 31, 33, 48, 64, 65, 100, 200};
 constexpr uint32_t kQueryCounts[] = {1, 2, 3, 5, 6, 7, 9, 12, 13, 48, 64};
 constexpr uint32_t kHeadDims[] = {4, 8, 32, 64, 80, 96, 128, 256};
-constexpr RowType kTypes[] = {RowType::kF32, RowType::kF16};
+constexpr RowType kTypes[] = {RowType::kF32, RowType::kF16, RowType::kQ8};
 
 }  // namespace
 

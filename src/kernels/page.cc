@@ -1,5 +1,7 @@
 #include "kernels/page.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/dispatch.h"
@@ -88,6 +90,66 @@ void write_values(T* page, uint32_t head_dim, uint32_t slot, uint32_t count, con
   }
 }
 
+// q8_0: dimension d of a row's block b gets round(value / scale), the scale being the largest magnitude / 127 as f16.
+void quantise(const float* row, uint32_t head_dim, int8_t* to, uint16_t* scales) {
+  for (uint32_t first = 0; first < head_dim; first += kScaleBlock) {
+    const uint32_t last = std::min(first + kScaleBlock, head_dim);
+    float largest = 0;
+    for (uint32_t dim = first; dim < last; ++dim) largest = std::max(largest, std::abs(row[dim]));
+    const uint16_t half = half_from_float(largest / 127);
+    const float scale = float_from_half(half), inverse = scale > 0 ? 1 / scale : 0;
+    for (uint32_t dim = first; dim < last; ++dim) {
+      to[dim] = static_cast<int8_t>(std::lrint(std::clamp(row[dim] * inverse, -127.0F, 127.0F)));
+    }
+    scales[first / kScaleBlock] = half;
+  }
+}
+
+uint16_t* scales_of(std::byte* part, uint32_t head_dim) {
+  return reinterpret_cast<uint16_t*>(part + size_t{kPageRows} * head_dim);
+}
+const uint16_t* scales_of(const std::byte* part, uint32_t head_dim) {
+  return reinterpret_cast<const uint16_t*>(part + size_t{kPageRows} * head_dim);
+}
+
+void copy_scales(uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to, uint32_t to_slot) {
+  for (uint32_t block = 0; block < scale_blocks(head_dim); ++block) {
+    scales_of(to, head_dim)[block * kPageRows + to_slot] = scales_of(from, head_dim)[block * kPageRows + from_slot];
+  }
+}
+
+// Row r of keys lies at column slot + r ([head_dim][16]), of values at row slot + r ([16][head_dim]).
+struct Strides {
+  size_t row, dim;
+};
+constexpr Strides key_strides() { return {1, kPageRows}; }
+constexpr Strides value_strides(uint32_t head_dim) { return {head_dim, 1}; }
+
+void write_quantised(std::byte* part, Strides strides, uint32_t head_dim, uint32_t slot, uint32_t count,
+                     const float* rows, size_t stride) {
+  int8_t row[kMaxHeadDim];
+  uint16_t scales[scale_blocks(kMaxHeadDim)];
+  for (uint32_t index = 0; index < count; ++index) {
+    quantise(rows + index * stride, head_dim, row, scales);
+    int8_t* to = reinterpret_cast<int8_t*>(part) + (slot + index) * strides.row;
+    for (uint32_t dim = 0; dim < head_dim; ++dim) to[dim * strides.dim] = row[dim];
+    for (uint32_t block = 0; block < scale_blocks(head_dim); ++block) {
+      scales_of(part, head_dim)[block * kPageRows + slot + index] = scales[block];
+    }
+  }
+}
+
+// The first `count` rows as f32 [count, head_dim].
+void read_quantised(const std::byte* part, Strides strides, uint32_t head_dim, uint32_t count, float* rows) {
+  for (uint32_t row = 0; row < count; ++row) {
+    const int8_t* from = reinterpret_cast<const int8_t*>(part) + row * strides.row;
+    for (uint32_t dim = 0; dim < head_dim; ++dim) {
+      const uint16_t scale = scales_of(part, head_dim)[dim / kScaleBlock * kPageRows + row];
+      rows[size_t{row} * head_dim + dim] = static_cast<float>(from[dim * strides.dim]) * float_from_half(scale);
+    }
+  }
+}
+
 // The first `count` rows of a page into key [count, head_dim].
 template <typename T>
 void read_keys(const T* page, uint32_t head_dim, uint32_t count, float* key) {
@@ -103,16 +165,36 @@ void read_keys(const T* page, uint32_t head_dim, uint32_t count, float* key) {
 void write_rows(std::byte* page_key, std::byte* page_value, RowType key_type, RowType value_type, uint32_t head_dim,
                 uint32_t slot, uint32_t count, const float* key, const float* value, size_t stride) noexcept {
   choose_target();
-  if (key_type == RowType::kF16) {
+  if (key_type == RowType::kQ8) {
+    write_quantised(page_key, key_strides(), head_dim, slot, count, key, stride);
+  } else if (key_type == RowType::kF16) {
     write_keys(reinterpret_cast<uint16_t*>(page_key), head_dim, slot, count, key, stride);
   } else {
     write_keys(reinterpret_cast<float*>(page_key), head_dim, slot, count, key, stride);
   }
-  if (value_type == RowType::kF16) {
+  if (value_type == RowType::kQ8) {
+    write_quantised(page_value, value_strides(head_dim), head_dim, slot, count, value, stride);
+  } else if (value_type == RowType::kF16) {
     write_values(reinterpret_cast<uint16_t*>(page_value), head_dim, slot, count, value, stride);
   } else {
     write_values(reinterpret_cast<float*>(page_value), head_dim, slot, count, value, stride);
   }
+}
+
+void copy_keys(RowType type, uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to,
+               uint32_t to_slot) noexcept {
+  const size_t bytes = element_bytes(type);
+  for (size_t dim = 0; dim < head_dim; ++dim) {
+    std::memcpy(to + (dim * kPageRows + to_slot) * bytes, from + (dim * kPageRows + from_slot) * bytes, bytes);
+  }
+  if (type == RowType::kQ8) copy_scales(head_dim, from, from_slot, to, to_slot);
+}
+
+void copy_values(RowType type, uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to,
+                 uint32_t to_slot) noexcept {
+  const size_t bytes = element_bytes(type) * head_dim;
+  std::memcpy(to + to_slot * bytes, from + from_slot * bytes, bytes);
+  if (type == RowType::kQ8) copy_scales(head_dim, from, from_slot, to, to_slot);
 }
 
 void read_rows(const HeadRows& head, float* key, float* value) noexcept {
@@ -121,13 +203,17 @@ void read_rows(const HeadRows& head, float* key, float* value) noexcept {
     const PageView& page = head.pages[first / kPageRows];
     const uint32_t count = std::min(kPageRows, head.rows - first);
     const size_t offset = size_t{first} * head.head_dim;
-    if (head.key_type == RowType::kF16) {
+    if (head.key_type == RowType::kQ8) {
+      read_quantised(page.key, key_strides(), head.head_dim, count, key + offset);
+    } else if (head.key_type == RowType::kF16) {
       read_keys(reinterpret_cast<const uint16_t*>(page.key), head.head_dim, count, key + offset);
     } else {
       read_keys(reinterpret_cast<const float*>(page.key), head.head_dim, count, key + offset);
     }
     const size_t values = size_t{count} * head.head_dim;
-    if (head.value_type == RowType::kF16) {
+    if (head.value_type == RowType::kQ8) {
+      read_quantised(page.value, value_strides(head.head_dim), head.head_dim, count, value + offset);
+    } else if (head.value_type == RowType::kF16) {
       convert(reinterpret_cast<const uint16_t*>(page.value), value + offset, values);
     } else {
       convert(reinterpret_cast<const float*>(page.value), value + offset, values);

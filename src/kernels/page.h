@@ -7,10 +7,24 @@
 namespace kvmerger::kernels {
 
 inline constexpr uint32_t kPageRows = 16;
+inline constexpr uint32_t kMaxHeadDim = 256;
 
-enum class RowType : uint8_t { kF32, kF16 };
+enum class RowType : uint8_t { kF32, kF16, kQ8 };
+inline constexpr const char* kRowTypeNames[] = {"f32", "f16", "q8_0"};  // in that order, as llama.cpp calls them
+constexpr const char* name_of(RowType type) { return kRowTypeNames[static_cast<size_t>(type)]; }
 
-constexpr size_t value_bytes(RowType type) { return type == RowType::kF32 ? 4 : 2; }
+constexpr size_t element_bytes(RowType type) { return type == RowType::kF32 ? 4 : type == RowType::kF16 ? 2 : 1; }
+
+// q8_0: a value is an int8 times the scale, f16, of its block: 32 consecutive dimensions of one row. The scales lie
+// behind the page's keys or values as [blocks][16], since kernels take 16 rows at once.
+inline constexpr uint32_t kScaleBlock = 32;
+constexpr uint32_t scale_blocks(uint32_t head_dim) { return (head_dim + kScaleBlock - 1) / kScaleBlock; }
+
+// Bytes of all keys, or of all values, of one page.
+constexpr size_t part_bytes(RowType type, uint32_t head_dim) {
+  const size_t scales = type == RowType::kQ8 ? scale_blocks(head_dim) * 2 : 0;
+  return kPageRows * (head_dim * element_bytes(type) + scales);
+}
 
 // Where the parts of one page lie.
 struct PageView {
@@ -32,6 +46,12 @@ struct HeadRows {
 // key + r * stride.
 void write_rows(std::byte* page_key, std::byte* page_value, RowType key_type, RowType value_type, uint32_t head_dim,
                 uint32_t slot, uint32_t count, const float* key, const float* value, size_t stride) noexcept;
+
+// Copies one row bit by bit from slot to slot, maybe of different pages. from, to: begin of the keys and of the values.
+void copy_keys(RowType type, uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to,
+               uint32_t to_slot) noexcept;
+void copy_values(RowType type, uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to,
+                 uint32_t to_slot) noexcept;
 
 // Reads all rows of a head back as f32: key, value [rows, head_dim].
 void read_rows(const HeadRows& head, float* key, float* value) noexcept;

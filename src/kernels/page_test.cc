@@ -115,6 +115,57 @@ TEST_CASE("rows land in their slots and nowhere else, and are read back") {
   });
 }
 
+// What block `first` .. `last` of a row becomes as q8_0, by the format's definition.
+std::vector<double> quantised(const float* row, uint32_t head_dim) {
+  std::vector<double> result;
+  for (uint32_t first = 0; first < head_dim; first += 32) {
+    const uint32_t last = std::min(first + 32, head_dim);
+    float largest = 0;
+    for (uint32_t d = first; d < last; ++d) largest = std::max(largest, std::abs(row[d]));
+    const double scale = value_of_half(nearest_half(largest / 127));
+    for (uint32_t d = first; d < last; ++d) {
+      const double steps = scale > 0 ? std::nearbyint(static_cast<double>(row[d]) / scale) : 0;
+      result.push_back(std::clamp(steps, -127.0, 127.0) * scale);
+    }
+  }
+  return result;
+}
+
+TEST_CASE("q8_0 rows are the nearest multiples of their block's scale, in their slots and nowhere else") {
+  on_every_target([] {
+    INFO(std::string(target_name()));
+    for (const uint32_t dim : {4u, 20u, 64u, 80u, 256u}) {
+      Rng rng(dim);
+      std::vector<float> before = random_values(rng, kPageRows * dim), rows = random_values(rng, 5 * dim);
+      std::fill_n(rows.begin() + dim, dim, 0.0f);  // a row of zeros
+      for (uint32_t d = 0; d < dim; ++d) rows[2 * dim + d] *= 1e-6f, rows[3 * dim + d] *= 1e5f;
+      std::vector<std::byte> key(part_bytes(RowType::kQ8, dim)), value(key.size());
+      const auto write = [&](uint32_t slot, uint32_t count, const std::vector<float>& from) {
+        write_rows(key.data(), value.data(), RowType::kQ8, RowType::kQ8, dim, slot, count, from.data(), from.data(),
+                   dim);
+      };
+      write(0, kPageRows, before);
+      write(7, 5, rows);
+      const PageView page{key.data(), value.data(), nullptr};
+      std::vector<float> keys(kPageRows * dim), values(kPageRows * dim);
+      read_rows({&page, kPageRows, dim, RowType::kQ8, RowType::kQ8}, keys.data(), values.data());
+      for (uint32_t row = 0; row < kPageRows; ++row) {
+        const bool written = row >= 7 && row < 12;
+        const std::vector<double> expected = quantised(written ? &rows[(row - 7) * dim] : &before[row * dim], dim);
+        for (uint32_t d = 0; d < dim; ++d) {
+          REQUIRE(keys[row * dim + d] == doctest::Approx(expected[d]).epsilon(1e-6));
+          REQUIRE(values[row * dim + d] == keys[row * dim + d]);
+        }
+      }
+      // Written again, the numbers stay as they are.
+      const std::vector<std::byte> key_before = key, value_before = value;
+      write(0, kPageRows, keys);
+      CHECK(key == key_before);
+      CHECK(value == value_before);
+    }
+  });
+}
+
 TEST_CASE("read_rows gives all rows of several pages, of either type") {
   on_every_target([] {
     INFO(std::string(target_name()));

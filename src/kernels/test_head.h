@@ -27,7 +27,7 @@ class TestHead {
   TestHead(uint32_t rows, uint32_t head_dim, RowType key_type, RowType value_type, uint64_t seed) {
     const uint32_t pages = (rows + kPageRows - 1) / kPageRows;
     const size_t values = size_t{kPageRows} * head_dim;
-    const size_t key_bytes = values * value_bytes(key_type), bytes = key_bytes + values * value_bytes(value_type);
+    const size_t key_bytes = part_bytes(key_type, head_dim), bytes = key_bytes + part_bytes(value_type, head_dim);
     memory_.resize(pages * bytes);
     Rng rng(seed);
     for (uint32_t page = 0; page < pages; ++page) {

@@ -12,8 +12,8 @@ constexpr size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 PageLayout::PageLayout(const StoreShape& shape)
     : head_dim(shape.head_dim), key_type(shape.key_type), value_type(shape.value_type) {
-  value = aligned(size_t{head_dim} * kPageRows * value_bytes(key_type));
-  bias_ = value + aligned(size_t{head_dim} * kPageRows * value_bytes(value_type));
+  value = aligned(part_bytes(key_type, head_dim));
+  bias_ = value + aligned(part_bytes(value_type, head_dim));
   pos_ = bias_ + kPageRows * sizeof(float);
   mass_ = pos_ + kPageRows * sizeof(int32_t);
   bytes = mass_ + kPageRows * sizeof(float);
@@ -30,11 +30,8 @@ kernels::PageView PageLayout::view(std::byte* page) const {
 }
 
 void PageLayout::copy_row(const std::byte* from, uint32_t from_slot, std::byte* to, uint32_t to_slot) const {
-  const size_t key_size = value_bytes(key_type), value_size = value_bytes(value_type) * head_dim;
-  for (size_t dim = 0; dim < head_dim; ++dim) {
-    std::memcpy(to + (dim * kPageRows + to_slot) * key_size, from + (dim * kPageRows + from_slot) * key_size, key_size);
-  }
-  std::memcpy(to + value + to_slot * value_size, from + value + from_slot * value_size, value_size);
+  kernels::copy_keys(key_type, head_dim, from, from_slot, to, to_slot);
+  kernels::copy_values(value_type, head_dim, from + value, from_slot, to + value, to_slot);
   for (size_t part = bias_; part < bytes; part += kPageRows * sizeof(float)) {
     std::memcpy(to + part + to_slot * sizeof(float), from + part + from_slot * sizeof(float), sizeof(float));
   }

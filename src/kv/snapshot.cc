@@ -152,9 +152,8 @@ struct Header {
 };
 
 RowType row_type(int64_t number) {
-  if (number != static_cast<int64_t>(RowType::kF32) && number != static_cast<int64_t>(RowType::kF16)) {
+  if (number < 0 || number >= std::ssize(kernels::kRowTypeNames))
     throw Error(cat("cache type ", number, " is not known"));
-  }
   return static_cast<RowType>(number);
 }
 

@@ -151,8 +151,8 @@ struct Written {
 }  // namespace
 
 TEST_CASE("snapshot: what was written is read, bit by bit") {
-  for (const RowType key : {RowType::kF32, RowType::kF16}) {
-    for (const RowType value : {RowType::kF32, RowType::kF16}) {
+  for (const RowType key : {RowType::kF32, RowType::kF16, RowType::kQ8}) {
+    for (const RowType value : {RowType::kF32, RowType::kF16, RowType::kQ8}) {
       for (const bool stats : {false, true}) {
         const Written written(test_shape(key, value, stats));
         const Snapshot read = read_snapshot(written.path, test_info().model_fingerprint);

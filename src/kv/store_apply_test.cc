@@ -79,10 +79,19 @@ double allowed(double truth, RowType type) {
   return std::max(std::abs(truth) * 0x1.0p-11, 0x1.0p-25) * (1 + 1e-6) + 1e-7 * std::abs(truth);
 }
 
+// q8_0: half a step, which is 1/127 of the largest of the block, and what f16 does to the step times up to 127 steps.
+double allowed_in_block(const std::vector<double>& truth, size_t dim) {
+  const size_t first = dim / 32 * 32, last = std::min(first + 32, truth.size());
+  double largest = 0;
+  for (size_t at = first; at < last; ++at) largest = std::max(largest, std::abs(truth[at]));
+  return largest / 127 * (0.5 + 0x1.0p-11 * 128);
+}
+
 void check_near(const std::vector<double>& got, const std::vector<double>& truth, RowType type) {
   REQUIRE(got.size() == truth.size());
   for (size_t dim = 0; dim < got.size(); ++dim) {
-    CHECK(std::abs(got[dim] - truth[dim]) <= allowed(truth[dim], type));
+    const double most = type == RowType::kQ8 ? allowed_in_block(truth, dim) : allowed(truth[dim], type);
+    CHECK(std::abs(got[dim] - truth[dim]) <= most);
   }
 }
 
@@ -164,8 +173,8 @@ void check_bit_equal(std::span<const float> left, std::span<const float> right) 
 }  // namespace
 
 TEST_CASE("apply: random plans, one after the other, agree with plain arithmetic") {
-  for (const RowType key : {RowType::kF32, RowType::kF16}) {
-    for (const RowType value : {RowType::kF32, RowType::kF16}) {
+  for (const RowType key : {RowType::kF32, RowType::kF16, RowType::kQ8}) {
+    for (const RowType value : {RowType::kF32, RowType::kF16, RowType::kQ8}) {
       const StoreShape shape = shape_of(key, value);
       for (uint64_t seed = 0; seed < 5; ++seed) {
         Store store = filled(shape, seed);
@@ -225,7 +234,7 @@ TEST_CASE("apply: mass and sums are those of the key's sources, maxima their lar
 }
 
 TEST_CASE("apply: kept rows are equal bit by bit, whatever becomes of the others") {
-  for (const RowType type : {RowType::kF32, RowType::kF16}) {
+  for (const RowType type : {RowType::kF32, RowType::kF16, RowType::kQ8}) {
     Store store = filled(shape_of(type, type), 2);
     Rng rng(2);
     const Store::LayerData before = store.view(0);

@@ -66,6 +66,8 @@ TEST_CASE("store: a page holds K, V, bias, position and mass of 16 rows, and sta
   CHECK(page_bytes(shape) == 16 * 64 * 2 + 16 * 64 * 4 + 4 * 64);
   shape.head_dim = 5;  // 160 and 320 bytes: the first is filled up to a multiple of 64
   CHECK(page_bytes(shape) == 192 + 320 + 4 * 64);
+  shape = {.layers = 1, .heads = 1, .head_dim = 64, .key_type = RowType::kQ8, .value_type = RowType::kQ8, .stats = {}};
+  CHECK(page_bytes(shape) == 2 * 16 * (64 + 2 * 2) + 3 * 64);  // a scale of two bytes for each 32 values
 }
 
 TEST_CASE("store: shapes that cannot be are refused") {
