@@ -47,9 +47,9 @@ void declare(CLI::App& app, ModelFlags& flags) {
 }
 
 void declare(CLI::App& app, CacheTypeFlags& flags) {
-  add(app, "Cache", "--cache-type-k", flags.key, "TYPE", "Numbers of keys: f16 (default) or f32 (also -ctk)")
+  add(app, "Cache", "--cache-type-k", flags.key, "TYPE", "Numbers of keys: f16 (default), f32 or q8_0 (also -ctk)")
       ->check(one_of(types()));
-  add(app, "Cache", "--cache-type-v", flags.value, "TYPE", "Numbers of values: f16 (default) or f32 (also -ctv)")
+  add(app, "Cache", "--cache-type-v", flags.value, "TYPE", "Numbers of values: f16 (default), f32 or q8_0 (also -ctv)")
       ->check(one_of(types()));
 }
 
