@@ -1,0 +1,33 @@
+"""The report of a run: one self-contained HTML page, and its figures as files beside it."""
+
+import pathlib
+
+from kvmerger_eval import results, score
+from kvmerger_eval.report import modes, page, traces
+from kvmerger_eval.report.figures import Gallery
+
+
+def read_scores(folder):
+    """Scores first where there are none, or where predictions came later."""
+    scores, predictions = folder / "scores.json", folder / "predictions.jsonl"
+    if not scores.exists() or (predictions.exists() and scores.stat().st_mtime < predictions.stat().st_mtime):
+        score.run(folder)
+    return results.read_scores(folder)
+
+
+def run(folder, output):
+    """Writes the page `output` and the figures beside it, in <name of the page>_files."""
+    folder, output = pathlib.Path(folder), pathlib.Path(output)
+    facts = results.read_run(folder)
+    predictions = results.read_predictions(folder)
+    if not predictions:
+        raise results.EvaluationError(f"{folder / 'predictions.jsonl'}: there are no predictions; run `kvmerger eval` "
+                                      "first")
+    found = modes.modes(facts, predictions, read_scores(folder))
+    samples = traces.read_traces(folder)
+    files = output.with_name(output.stem + "_files")
+    files.mkdir(parents=True, exist_ok=True)
+    text = page.render(facts, len(predictions), found, samples, Gallery(files))
+    unfinished = output.with_name(output.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(output)
