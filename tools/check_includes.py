@@ -27,7 +27,7 @@ FOLDERS = {
     "model": ["core"],
     "engine": BELOW_ENGINE,
     "server": ["core", "text", "engine"],
-    "cli": ["core", "text", "engine", "eval"],
+    "cli": ["core", "text", "engine", "eval", "bench"],
     "eval": ["core", "text", "engine"],
     "bench": ["core", "kernels", "text", "engine"],
 }

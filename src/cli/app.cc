@@ -27,6 +27,7 @@ struct Program {
   AskOptions ask;
   PerplexityOptions perplexity;
   QualityOptions quality;
+  BenchOptions bench;
   CalibrateOptions calibrate;
   InspectOptions inspect;
   std::string axis;
@@ -147,6 +148,13 @@ void Program::declare_looking() {
         return cli::quality(quality);
       });
   declare(quality_command, quality);
+
+  CLI::App& bench_command =
+      command("bench", "Speed and memory at depths, with methods and budgets, as llama-bench", [this] {
+        if (bench.quiet) set_log_level(LogLevel::kWarn);
+        return cli::bench(bench);
+      });
+  declare(bench_command, bench);
 }
 
 Program::Program() {

@@ -60,6 +60,17 @@ struct QualityOptions {
 void declare(CLI::App& app, QualityOptions& options);
 int quality(const QualityOptions& options);
 
+struct BenchOptions {
+  std::vector<std::string> models;
+  std::vector<uint32_t> prompts{512}, generations{128}, depths{0}, threads{0}, batches{512};
+  std::vector<std::string> methods, budgets, heads, fits, whens{"prefill"}, key_types{"f16"}, value_types{"f16"};
+  uint32_t repetitions = 5;
+  std::string profile, format = "md";
+  bool quiet = false;
+};
+void declare(CLI::App& app, BenchOptions& options);
+int bench(const BenchOptions& options);
+
 struct CalibrateOptions {
   ModelFlags model;
   TalkFlags talk;

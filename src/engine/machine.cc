@@ -1,6 +1,7 @@
 #include "engine/machine.h"
 
 #include "kernels/attention.h"
+#include "kv/pool.h"
 
 namespace kvmerger::engine {
 
@@ -8,5 +9,7 @@ std::string simd_target() {
   kernels::check_target();
   return kernels::target_name();
 }
+
+size_t available_memory() { return kv::available_memory(); }
 
 }  // namespace kvmerger::engine

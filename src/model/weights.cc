@@ -173,6 +173,7 @@ Weights::Weights(const GgufFile& file, const DecoderConfig& config, WeightLayout
   tied = output == nullptr;
   if (tied) output = embedding;
   for (const std::string& name : file.tensor_names()) bytes += ggml_nbytes(file.tensor(name));
+  decode_bytes = bytes - (tied ? 0 : ggml_nbytes(embedding));
 
   const ggml_backend_dev_t device = ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0);
   const auto types =

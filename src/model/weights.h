@@ -47,6 +47,7 @@ class Weights {
   std::vector<LayerWeights> layers;
   bool tied = false;
   size_t bytes = 0;           // of all tensors
+  size_t decode_bytes = 0;    // of those that are read whole for every token: all but an embedding that is no output
   size_t repacked_bytes = 0;  // of those not as in the file
 
  private:
