@@ -23,6 +23,7 @@ def near(value):
     ("The Cat!", "a cat", 1.0),  # cat | cat
     ("a black cat", "the cat sat", 0.5),  # black cat | cat sat: 1 shared, precision 1/2, recall 1/2
     ("cat cat cat", "cat", 0.5),  # repeats count: precision 1/3, recall 1, 2 * 1/3 / (4/3)
+    ("cat cat", "cat cat dog", 0.8),  # both are shared: precision 2/2, recall 2/3, (4/3) / (5/3)
     ("Bob Dylan, born 1941", "Bob Dylan", 2 / 3),  # precision 2/4, recall 2/2, 2 * 0.5 / 1.5
     ("it's a well-known fact", "its wellknown", 0.8),  # punctuation joins: its wellknown fact: 2/3, 1, (4/3) / (5/3)
     ("dog", "cat", 0.0),
@@ -75,7 +76,7 @@ def longest_common(left, right):
 def test_rouge_equals_a_search_over_all_common_sequences():
     rng = random.Random(3)
     for _ in range(200):
-        left, right = (rng.sample("abcdefghij", rng.randint(1, 8)) for _ in range(2))  # no word twice: no set to think of
+        left, right = (rng.sample("abcdefghij", rng.randint(1, 8)) for _ in range(2))  # no word twice
         common = longest_common(left, right)
         expected = rouge_f(common / len(left), common / len(right)) if common else 0.0
         assert longbench.rouge(" ".join(left), " ".join(right)) == near(expected)

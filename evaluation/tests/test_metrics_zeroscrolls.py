@@ -44,6 +44,7 @@ def test_rouge_of_one_answer():
         (4 / 7 * 2 / 5 * 4 / 7) ** (1 / 3))
     assert zeroscrolls.rouge_geometric_mean(Sample("the cat", ["the cat"])) == near(1)
     assert zeroscrolls.rouge_geometric_mean(Sample("", ["the cat"])) == 0.0
+    assert zeroscrolls.rouge_geometric_mean(Sample("eating cats", ["eat cat"])) == 0.0  # words, not stems
 
 
 def test_rouge_takes_the_best_answer_for_each_kind_by_itself():
@@ -107,7 +108,7 @@ def test_exponential_similarity_needs_a_percentage():
     ("1, 5, 3, 4, 2", 0.9),  # one of 10 pairs is turned round
     ("Order: 5 1 3\n4, 2.", 1.0),  # letters and other marks are dropped
     ("Summary 5, Summary 1, Summary 3, Summary 4, Summary 2", 1.0),
-    ("5, 1, 3, 4", 0.0), ("5, 1, 3, 4, 4", 0.0), ("5, 1, 3, 4, 2, 6", 0.0), ("", 0.0)])
+    ("5, 1, 3, 4", 0.0), ("5, 1, 3, 4, 4", 0.0), ("5, 1, 3, 4, 2, 6", 0.0), ("5, 1, 3, 4, 2, 2", 0.0), ("", 0.0)])
 def test_concordance_index(prediction, expected):
     assert zeroscrolls.concordance_index(prediction, "5, 1, 3, 4, 2") == near(expected)
 

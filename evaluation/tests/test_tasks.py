@@ -93,5 +93,5 @@ def test_a_task_file_that_is_wrong_is_named(tmp_path, change, message):
 
 
 def test_an_unknown_task_names_those_there_are():
-    with pytest.raises(EvaluationError, match="^predictions.jsonl:3: unknown task 'qasper'; known are .*longbench/qasper"):
-        tasks.find("qasper", "predictions.jsonl:3")
+    with pytest.raises(EvaluationError, match="^file:3: unknown task 'qasper'; known are .*longbench/qasper"):
+        tasks.find("qasper", "file:3")

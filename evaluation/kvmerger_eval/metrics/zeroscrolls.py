@@ -17,13 +17,16 @@ _PERCENTAGE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 def rouge_geometric_mean(sample):
-    """The geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L of a sample, each the best over its answers."""
+    """The geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L of a sample, each the best over its answers.
+
+    As the paper has it. The scorer of SCROLLS, its forerunner, takes the geometric mean of the three means over samples.
+    """
     scores = [_ROUGE.score(answer, sample.prediction) for answer in sample.answers]
     return math.prod(max(score[kind].fmeasure for score in scores) for kind in _ROUGE_TYPES) ** (1 / 3)
 
 
 def f1(prediction, answer):
-    """SQuAD's F1 of words, after all characters became ASCII."""
+    """SQuAD's F1 of words, after all characters became ASCII (how they do, the paper does not say)."""
     return token_f1(*(squad_tokens(anyascii.anyascii(text)) for text in (prediction, answer)))
 
 
