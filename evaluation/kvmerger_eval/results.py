@@ -10,6 +10,8 @@ class EvaluationError(Exception):
 
 
 NUMBER = (int, float)
+KIND_NAMES = {str: "text", int: "a whole number", NUMBER: "a number", bool: "true or false", list: "a list",
+              dict: "an object"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,7 @@ def parse_object(text, where):
     except ValueError as error:
         raise EvaluationError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise EvaluationError(f"{where}: expected a JSON object, found {type(value).__name__}")
+        raise EvaluationError(f"{where}: expected a JSON object, found {text[:40]}")
     return value
 
 
@@ -96,8 +98,8 @@ def _check_type(name, kind, value, where):
     if not wrong and name in STRING_LISTS:
         wrong = not all(isinstance(entry, str) for entry in value)
     if wrong:
-        expected = "number" if kind is NUMBER else "list of strings" if name in STRING_LISTS else kind.__name__
-        raise EvaluationError(f"{where}: the field '{name}' is {json.dumps(value)[:40]}, expected a {expected}")
+        expected = "a list of texts" if name in STRING_LISTS else KIND_NAMES[kind]
+        raise EvaluationError(f"{where}: the field '{name}' is {json.dumps(value)[:40]}, expected {expected}")
 
 
 def from_object(record, kind, where, **given):
@@ -107,8 +109,8 @@ def from_object(record, kind, where, **given):
         if field.name in given:
             continue
         if field.name not in record:
-            raise EvaluationError(f"{where}: the field '{field.name}' is missing; the line was not written by this "
-                                  "version of kvmerger eval")
+            raise EvaluationError(f"{where}: the field '{field.name}' is missing; the file is of another version or "
+                                  "was changed by hand")
         value = record[field.name]
         if value is None and field.name in NULLABLE:
             value = NULLABLE[field.name]()
@@ -133,7 +135,7 @@ def read_run(folder):
     run = parse_object(_read_text(path, "give the folder that `kvmerger eval -o` wrote"), path)
     for name, kind in (("model", dict), ("mode", str), ("tasks", list)):
         if not isinstance(run.get(name), kind):
-            raise EvaluationError(f"{path}: the field '{name}' is missing or not a {kind.__name__}")
+            raise EvaluationError(f"{path}: the field '{name}' is missing or not {KIND_NAMES[kind]}")
     return run
 
 

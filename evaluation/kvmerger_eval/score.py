@@ -1,6 +1,6 @@
 """Scores the predictions of a run: writes OUT/scores.json and prints a table, tasks by methods.
 
-Reads run.json and predictions.jsonl only. Whatever cannot be scored is an error that names file and line.
+Reads run.json, predictions.jsonl and the task files. Whatever cannot be scored is an error that names file and line.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ import functools
 import pathlib
 
 from kvmerger_eval.metrics import METRICS
-from kvmerger_eval.results import EvaluationError, parse_object
+from kvmerger_eval.results import KIND_NAMES, EvaluationError, parse_object
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tasks"
 
@@ -33,7 +33,7 @@ def _check_fields(task, path):
         if name not in task and name in OPTIONAL_FIELDS:
             continue
         if not isinstance(task.get(name), kind) or (kind is int and isinstance(task[name], bool)):
-            raise EvaluationError(f"{path}: the field '{name}' is missing or not a {kind.__name__}")
+            raise EvaluationError(f"{path}: the field '{name}' is missing or not {KIND_NAMES[kind]}")
     unknown = sorted(set(task) - set(FIELDS) - set(OPTIONAL_FIELDS))
     if unknown:
         known = ", ".join([*FIELDS, *OPTIONAL_FIELDS])

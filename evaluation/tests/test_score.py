@@ -143,11 +143,11 @@ def test_scoring_twice_gives_the_same(scored, tmp_path):
     ({"task": "longbench/qaspr"}, "unknown task 'longbench/qaspr'; known are "),
     ({"metric": "rouge"}, "the metric is 'rouge', that of the task longbench/qasper is 'qa_f1'"),
     ({"answers": []}, "sample b of longbench/qasper has no answers"),
-    ({"answers": None}, "the field 'answers' is null, expected a list of strings"),
-    ({"answers": [3]}, "the field 'answers' is [3], expected a list of strings"),
-    ({"prediction": None}, "the field 'prediction' is null, expected a str"),
-    ({"rows": "9"}, "the field 'rows' is \"9\", expected a int"),
-    ({"rows": True}, "the field 'rows' is true, expected a int"),
+    ({"answers": None}, "the field 'answers' is null, expected a list of texts"),
+    ({"answers": [3]}, "the field 'answers' is [3], expected a list of texts"),
+    ({"prediction": None}, "the field 'prediction' is null, expected text"),
+    ({"rows": "9"}, "the field 'rows' is \"9\", expected a whole number"),
+    ({"rows": True}, "the field 'rows' is true, expected a whole number"),
     ({"prefill_s": "1"}, "the field 'prefill_s' is \"1\", expected a number"),
     ({"task": "longbench/trec", "metric": "classification"}, "'all_classes' is empty"),
     ({"task": "longbench/passage_retrieval_en", "metric": "retrieval"}, "does not name a paragraph"),
@@ -161,7 +161,7 @@ def test_a_line_that_cannot_be_scored_is_named(refused, tmp_path, line, message)
 
 
 @pytest.mark.parametrize("text, message", [
-    ("{\"task\": \"longbench/qasper\"", "not valid JSON: "), ("[]", "expected a JSON object, found list"),
+    ("{\"task\": \"longbench/qasper\"", "not valid JSON: "), ("[]", "expected a JSON object, found []"),
     ("", "not valid JSON: "), (json.dumps(LINE).replace("0.5", "NaN"), "not valid JSON: NaN is not a number")])
 def test_a_line_that_is_no_record_is_named(refused, text, message):
     assert f"predictions.jsonl:2: {message}" in refused([LINE, text])
@@ -199,7 +199,7 @@ def test_a_missing_file(tmp_path, capsys, name):
 
 
 def test_a_run_file_that_is_none(refused):
-    assert "run.json: the field 'model' is missing or not a dict" in refused([LINE], model=None)
+    assert "run.json: the field 'model' is missing or not an object" in refused([LINE], model=None)
 
 
 def test_text_that_is_not_utf8(tmp_path, capsys):

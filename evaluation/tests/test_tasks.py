@@ -77,9 +77,9 @@ def test_every_other_suite_is_there():
     ({"truncation": "start"}, "unknown truncation 'start'; known are context_end, middle, none"),
     ({"source": {"format": "csv"}}, "unknown source format 'csv'"),
     ({"language": "de"}, "unknown language 'de'"),
-    ({"chat": 1}, "the field 'chat' is missing or not a bool"),
-    ({"max_tokens": True}, "the field 'max_tokens' is missing or not a int"),
-    ({"template": None}, "the field 'template' is missing or not a str"),
+    ({"chat": 1}, "the field 'chat' is missing or not true or false"),
+    ({"max_tokens": True}, "the field 'max_tokens' is missing or not a whole number"),
+    ({"template": None}, "the field 'template' is missing or not text"),
     ({"tempalte": "{context}"}, "unknown field 'tempalte'"),
     ({"name": "longbench/other"}, "the task calls itself 'longbench/other'; its place says 'longbench/qasper'"),
 ])
