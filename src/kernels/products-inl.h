@@ -74,13 +74,15 @@ struct Sums {
   }
 
   // += A [M, depth] * panels [depth, 16 each]. Element (row, k) of A is at row * kRow + k * kColumn; row k of a panel
-  // is at k * stride. Meanwhile `ahead`, panels needed later, comes into the cache.
-  template <size_t kRow, size_t kColumn, class T>
+  // is at k * stride. Meanwhile `ahead`, panels needed later, comes into the cache: a line every kAhead rows.
+  template <size_t kRow, size_t kColumn, size_t kAhead, class T>
   HWY_INLINE void multiply_add(const float* a, size_t depth, const T* const (&panel)[P], const T* const (&ahead)[P],
                                size_t stride) {
     for (size_t k = 0; k < depth; ++k, a += kColumn) {
-      HWY_UNROLL(16)
-      for (int index = 0; index < P; ++index) hwy::Prefetch(ahead[index] + k * stride);
+      if (k % kAhead == 0) {
+        HWY_UNROLL(16)
+        for (int index = 0; index < P; ++index) hwy::Prefetch(ahead[index] + k * stride);
+      }
       if constexpr (M < P * kVectors) {
         add_products<kRow>(a, panel, k * stride);
       } else {
@@ -134,7 +136,7 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* co
   for (int page = 0; page < P; ++page) panel[page] = keys[page], next[page] = ahead[page];
   Sums<M, P> sums;
   sums.clear();
-  sums.template multiply_add<1, M>(packed, head_dim, panel, next, kPageRows);
+  sums.template multiply_add<1, M, 64 / (kPageRows * sizeof(T))>(packed, head_dim, panel, next, kPageRows);
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
     HWY_UNROLL(16)
@@ -158,7 +160,7 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const int8_
     Sums<M, P> sums;
     sums.clear();
     const uint32_t depth = std::min(kScaleBlock, head_dim - first);
-    sums.template multiply_add<1, M>(packed + size_t{first} * M, depth, panel, next, kPageRows);
+    sums.template multiply_add<1, M, 64 / kPageRows>(packed + size_t{first} * M, depth, panel, next, kPageRows);
     HWY_UNROLL(16)
     for (int vector = 0; vector < P * kVectors; ++vector) {
       const Vector scale = load(scales[vector / kVectors] + static_cast<size_t>(vector % kVectors) * kLanes);
@@ -207,7 +209,7 @@ HWY_INLINE void value_panels(const ValueTile& tile, const float* factors, size_t
     const T* ahead = static_cast<const T*>(tile.ahead[first / kPageRows]) + column;
     for (int index = 0; index < P; ++index) panel[index] = page + index * 16, next[index] = ahead + index * 16;
     const size_t depth = std::min(kPageRows, tile.rows - first);
-    sums.template multiply_add<kTileRows, 1>(tile.probabilities + first, depth, panel, next, tile.stride);
+    sums.template multiply_add<kTileRows, 1, 1>(tile.probabilities + first, depth, panel, next, tile.stride);
   }
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
