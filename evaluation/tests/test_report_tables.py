@@ -90,10 +90,11 @@ def test_perplexity_is_better_when_lower_and_in_no_average():
 
 
 def test_further_metrics_are_rows_but_in_no_average():
-    mode = make_mode([row("needle", FULL, {"x": 100.0}, "contains"), row("needle", H2O_HALF, {"x": 0.0}, "contains")],
-                     more_rows=[row("needle", FULL, {"x": 60.0}, "rouge"), row("needle", H2O_HALF, {"x": 30.0}, "rouge")])
-    rows = tables.budget_table(mode, "50%")[1]
-    assert [(row.name, row.cells[1].mean) for row in rows] == [("needle", 0.0), ("needle, rouge", 30.0), ("average", 0.0)]
+    own, further = ([row("needle", FULL, {"x": full}, metric), row("needle", H2O_HALF, {"x": h2o}, metric)]
+                    for metric, full, h2o in (("contains", 100.0, 0.0), ("rouge", 60.0, 30.0)))
+    rows = tables.budget_table(make_mode(own, more_rows=further), "50%")[1]
+    assert [(row.name, row.cells[1].mean) for row in rows] == [
+        ("needle", 0.0), ("needle, rouge", 30.0), ("average", 0.0)]
 
 
 def test_without_the_full_cache_there_are_no_differences():
@@ -159,12 +160,12 @@ def test_persistence_in_words():
     # Layers 0 and 1 over three samples: deviations over samples 2 and 4, over layers half of 60 - 20.
     deviation = (3 / 2) ** 0.5
     ratio = numpy.array([[20 - 2 * deviation, 20, 20 + 2 * deviation], [60 - 4 * deviation, 60, 60 + 4 * deviation]])
-    assert sections.persistence(ratio) == ("Standard deviation over samples 3.0 points (mean of the layers), over layers "
-                                           "20.0 points.")
+    assert sections.persistence(ratio) == (
+        "Standard deviation over samples 3.0 points (mean of the layers), over layers 20.0 points.")
 
 
 def test_needle_grid_is_depth_by_length():
-    lines = [line(task="needle", id=f"{length} {depth} {number}", extra={"length": length, "depth": depth, "needles": 2})
+    lines = [line(task="needle", id=f"{length} {depth} {number}", extra=dict(length=length, depth=depth, needles=2))
              for length in (8192, 1024) for depth in (0.5, 0.0) for number in range(2)]
     scores = {"1024 0.0 0": 100.0, "1024 0.0 1": 50.0, "1024 0.5 0": 20.0, "8192 0.5 1": 10.0}
     mode = make_mode([row("needle", H2O_HALF, scores, "contains")], lines)

@@ -98,8 +98,8 @@ def write_numbers(axes, image, values):
     for (y, x), value in numpy.ndenumerate(values):
         if numpy.isnan(value):
             continue
-        red, green, blue, _ = image.cmap(image.norm(value))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        red, green, blue = (part**2.2 for part in image.cmap(image.norm(value))[:3])
+        dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.18  # where WCAG's contrast is as good with white
         axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=8, color="#ffffff" if dark else "#000000")
 
 

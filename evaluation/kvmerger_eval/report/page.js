@@ -20,7 +20,8 @@ for (const box of document.querySelectorAll(".tokens")) {
     for (const row of rows) for (const member of members.get(row)) member.classList.add("shown");
     token.classList.add("shown");
     const place = `Token ${tokens.indexOf(token)}. `;
-    status.textContent = place + (rows.length ? rows.map(describe).join(". ") : `“${token.textContent}” was dropped.`);
+    const fate = rows.length ? rows.map(describe).join(". ") : `“${token.textContent}” was dropped.`;
+    status.textContent = place + fate;
   };
   for (const event of ["mouseover", "click"]) {
     box.addEventListener(event, ({target}) => target.matches("span") && show(target));

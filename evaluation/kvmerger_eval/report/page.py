@@ -28,12 +28,14 @@ def breakable(name):
 def mode_parts(gallery, mode):
     """What the template shows of one mode."""
     average, each_task = sections.quality(gallery, mode)
-    columns, rows = tables.overview(mode)
+    budgets, overview = tables.overview(mode)
     return {
-        "mode": mode, "average": average, "each_task": each_task, "budgets": columns, "overview": rows,
+        "mode": mode, "average": average, "each_task": each_task,
+        "budgets": [budget or "own budget" for budget in budgets], "overview": overview,
         "full": tables.score_cell(mode, mode.averaged_tasks, mode.full) if mode.full else None,
         "left_out": [task for task in mode.tasks if task not in mode.averaged_tasks],
-        "tables": [(budget, *tables.budget_table(mode, budget)) for budget in mode.budgets],
+        "tables": [(sections.budget_title(budget), *tables.budget_table(mode, budget)) for budget in mode.budgets]
+                  or [("Full cache", *tables.budget_table(mode, ""))],
         "costs": list(tables.cost_rows(mode)),
         "needles": sections.needle_maps(gallery, mode),
         "heads": sections.head_maps(gallery, mode),
@@ -48,8 +50,8 @@ def similarity_maps(gallery, samples):
 
 
 def render(facts, predictions, found, samples, gallery):
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=jinja2.select_autoescape(["html"]),
-                                     trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True,
+                                     autoescape=jinja2.select_autoescape(["html"]))
     environment.filters.update(number=number, signed=signed, breakable=breakable)
     return environment.get_template("page.html").render(
         run=facts, predictions=predictions, modes=[mode_parts(gallery, mode) for mode in found],

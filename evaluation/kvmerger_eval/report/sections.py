@@ -107,7 +107,8 @@ def needle_maps(gallery, mode):
             grid = needle_grid(samples, mode.scores.get((task, setting), {}))
             if grid:
                 title = mode.title(setting)
-                maps.append(figures.heat_map(gallery, f"{task} {needles} {title}", title, grid, (3.7, 2.7), numbers=True))
+                name = f"{task} {needles} {title}"
+                maps.append(figures.heat_map(gallery, name, title, grid, (3.7, 2.7), numbers=True))
         groups.append(Group(f"{task}, {needles} needle{'s' * (needles != 1)}", maps))
     return groups
 

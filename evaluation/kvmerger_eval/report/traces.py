@@ -56,7 +56,8 @@ def read_trace(record, where):
             raise EvaluationError(f"{where}: rows[{number}] is {str(row)[:40]}, expected positions below "
                                   f"{len(trace.tokens)}, the number of tokens")
     if math.isqrt(len(trace.similarity)) ** 2 != len(trace.similarity):
-        raise EvaluationError(f"{where}: the field 'similarity' has {len(trace.similarity)} numbers, which is no square")
+        raise EvaluationError(f"{where}: the field 'similarity' has {len(trace.similarity)} numbers, which is "
+                              "no square")
     if not all(isinstance(value, NUMBER) for value in trace.similarity):
         raise EvaluationError(f"{where}: the field 'similarity' is not a list of numbers")
     return trace
@@ -102,9 +103,9 @@ def summary(trace):
     merged = {source for sources in sets for source in sources}
     kept = {source for sources in trace.rows for source in sources} - merged
     dropped = len(trace.tokens) - len(merged) - len(kept)
-    text = f"{len(trace.tokens):,} tokens became {len(trace.rows):,} rows: {len(kept):,} kept alone, "
-    text += f"{len(merged):,} merged into {len(sets):,} rows" + (f" (the largest of {max(map(len, sets))})" if sets else "")
-    return text + f", {dropped:,} dropped."
+    largest = f" (the largest of {max(map(len, sets))})" if sets else ""
+    return (f"{len(trace.tokens):,} tokens became {len(trace.rows):,} rows: {len(kept):,} kept alone, {len(merged):,} "
+            f"merged into {len(sets):,} rows{largest}, {dropped:,} dropped.")
 
 
 def similarity_map(gallery, trace):
@@ -113,6 +114,7 @@ def similarity_map(gallery, trace):
         return None
     size = math.isqrt(len(trace.similarity))
     values = numpy.array(trace.similarity, dtype=float).reshape(size, size)
-    grid = figures.Grid(values, range(size), range(size), "token", "token", "cosine of keys", (min(0.0, values.min()), 1))
+    limits = min(0.0, values.min()), 1
+    grid = figures.Grid(values, range(size), range(size), "token", "token", "cosine of keys", limits)
     return figures.heat_map(gallery, f"similarity {trace.title}", f"Layer {trace.layer}, KV head {trace.head}", grid,
                             (4.2, 3.6), colors="magma")
