@@ -28,6 +28,7 @@ struct Program {
   PerplexityOptions perplexity;
   QualityOptions quality;
   BenchOptions bench;
+  EvalOptions eval;
   CalibrateOptions calibrate;
   InspectOptions inspect;
   std::string axis;
@@ -39,6 +40,7 @@ struct Program {
   void declare_asking();
   void declare_calibrate();
   void declare_looking();
+  void declare_eval();
 };
 
 void set_talk(const TalkFlags& talk) {
@@ -157,6 +159,14 @@ void Program::declare_looking() {
   declare(bench_command, bench);
 }
 
+void Program::declare_eval() {
+  CLI::App& command = this->command("eval", "Benchmarks answered with methods at budgets, scored and shown", [this] {
+    if (eval.quiet) set_log_level(LogLevel::kWarn);
+    return cli::eval(eval);
+  });
+  declare(command, eval);
+}
+
 Program::Program() {
   app.set_version_flag("--version", "kvmerger " KVMERGER_VERSION);
   app.require_subcommand(1);
@@ -167,6 +177,7 @@ Program::Program() {
   declare_asking();
   declare_calibrate();
   declare_looking();
+  declare_eval();
 }
 
 int complain(int code, const std::string& message) {
@@ -230,6 +241,7 @@ int work(const std::function<int()>& command) {
 int run_program(const std::vector<std::string>& arguments) {
   catch_interrupts();
   Program program;
+  program.eval.command = arguments;
   const int code = parse(program, long_form(arguments));
   const int result = program.chosen ? work(program.chosen) : code;
   if (result == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout))) return complain(1, "cannot write to stdout");

@@ -60,6 +60,16 @@ struct QualityOptions {
 void declare(CLI::App& app, QualityOptions& options);
 int quality(const QualityOptions& options);
 
+struct EvalOptions {
+  std::vector<std::string> command;  // as it was given, for run.json
+  std::string model, output, methods, data = ".", haystack;
+  std::vector<std::string> tasks, budgets;
+  uint32_t context = 0, threads = 0, batch = 512, limit = 0, seed = 0;
+  bool question_aware = false, quiet = false;
+};
+void declare(CLI::App& app, EvalOptions& options);
+int eval(const EvalOptions& options);
+
 struct BenchOptions {
   std::vector<std::string> models;
   std::vector<uint32_t> prompts{512}, generations{128}, depths{0}, threads{0}, batches{512};

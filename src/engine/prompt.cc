@@ -77,6 +77,11 @@ Prompt build_prompt(const text::Tokenizer& tokenizer, const PromptParts& parts, 
   return prompt;
 }
 
+PromptFrame prompt_frame(const text::Tokenizer& tokenizer, bool chat) {
+  const Frame around = frame(tokenizer, "", chat);
+  return {encode_begin(tokenizer, around.before), tokenizer.encode(around.after, false, true)};
+}
+
 std::vector<Token> build_question(const text::Tokenizer& tokenizer, const std::string& question, bool chat) {
   std::vector<Token> tokens = tokenizer.encode(kBetween + question, false, false);
   append(tokens, tokenizer.encode(frame(tokenizer, "", chat).after, false, true));

@@ -33,6 +33,13 @@ struct Prompt {
 // does not fit without any document.
 Prompt build_prompt(const text::Tokenizer& tokenizer, const PromptParts& parts, uint32_t room, Truncate truncate);
 
+// What stands around a user's text: the chat template, as a user's message and the opening of the reply, and BOS where
+// the model wants it.
+struct PromptFrame {
+  std::vector<text::Token> begin, end;
+};
+PromptFrame prompt_frame(const text::Tokenizer& tokenizer, bool chat);
+
 // A question behind a document that is already in the cache (kvmerger ask): the same tokens as build_prompt's
 // `question`.
 std::vector<text::Token> build_question(const text::Tokenizer& tokenizer, const std::string& question, bool chat);

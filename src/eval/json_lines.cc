@@ -1,0 +1,149 @@
+#include "eval/json_lines.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace kvmerger::eval {
+namespace {
+
+Error cannot(const char* what, const std::string& path) {
+  return Error(cat("cannot ", what, " ", path, ": ", std::strerror(errno)));
+}
+
+std::string quoted(const std::string& path) {  // for the shell
+  std::string text = "'";
+  for (const char c : path) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+// The lines of a plain or compressed file.
+class Lines {
+ public:
+  explicit Lines(const std::string& path) : path_(path), packed_(path.ends_with(".gz")) {
+    if (access(path.c_str(), R_OK) != 0) throw cannot("read", path);
+    file_ = packed_ ? popen(cat("gzip -dc < ", quoted(path)).c_str(), "r") : std::fopen(path.c_str(), "rb");
+    if (!file_) throw cannot("read", path);
+  }
+  Lines(const Lines&) = delete;
+  Lines& operator=(const Lines&) = delete;
+  ~Lines() {
+    if (file_) close();
+    std::free(line_);
+  }
+
+  bool next(std::string_view& line) {
+    const ssize_t length = getline(&line_, &capacity_, file_);
+    if (length < 0) return false;
+    line = std::string_view(line_, static_cast<size_t>(length));
+    while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.remove_suffix(1);
+    return true;
+  }
+  // Throws Error when the file could not be read to its end.
+  void finish() {
+    const bool failed = std::ferror(file_) != 0;
+    const int status = close();
+    file_ = nullptr;
+    if (failed) throw cannot("read", path_);
+    if (status != 0) throw Error(cat("cannot unpack ", path_, " with gzip; its message is above"));
+  }
+
+ private:
+  int close() { return packed_ ? pclose(file_) : std::fclose(file_); }
+
+  std::string path_;
+  bool packed_;
+  std::FILE* file_ = nullptr;
+  char* line_ = nullptr;
+  size_t capacity_ = 0;
+};
+
+Json parse_object(std::string_view line) {
+  Json json = parse_json(line);
+  if (!json.get<Json::Object>()) throw Error("a JSON object was expected");
+  return json;
+}
+
+}  // namespace
+
+const Json* find_member(const Json& object, std::string_view key) {
+  const Json::Object* members = object.get<Json::Object>();
+  if (!members) return nullptr;
+  for (const auto& [name, member] : *members) {
+    if (name == key) return member.get<std::nullptr_t>() ? nullptr : &member;
+  }
+  return nullptr;
+}
+
+void read_json_lines(const std::string& path, const std::function<bool(const Json&, size_t line)>& use) {
+  Lines lines(path);
+  bool more = true;
+  std::string_view line;
+  for (size_t number = 1; lines.next(line); ++number) {  // to the end: gzip would complain of being cut off
+    if (!more || line.find_first_not_of(" \t") == std::string_view::npos) continue;
+    try {
+      more = use(parse_object(line), number);
+    } catch (const Error& error) {
+      throw Error(cat(path, ":", number, ": ", error.what()));
+    }
+  }
+  lines.finish();
+}
+
+ResultsRead read_results(const std::string& path, const std::function<void(const Json&)>& use) {
+  ResultsRead read;
+  if (!std::filesystem::exists(path)) return read;
+  const std::string bytes = read_file(path);
+  for (size_t number = 1, end; (end = bytes.find('\n', read.whole)) != std::string::npos; ++number) {
+    try {
+      use(parse_object(std::string_view(bytes).substr(read.whole, end - read.whole)));
+    } catch (const Error& error) {
+      throw Error(cat(path, ":", number, ": this is no line of results (", error.what(),
+                      "); name another folder with -o, or delete the line"));
+    }
+    read.whole = end + 1;
+  }
+  read.damaged = read.whole < bytes.size();
+  return read;
+}
+
+ResultsWriter::ResultsWriter(const std::string& path, size_t whole)
+    : path_(path), file_(std::fopen(path.c_str(), "ab"), &std::fclose) {
+  if (!file_ || ftruncate(fileno(file_.get()), static_cast<off_t>(whole)) != 0) throw cannot("write", path);
+}
+
+void ResultsWriter::write(const Json& json) {
+  const std::string line = dump_json(json, -1) + "\n";
+  const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
+  if (!written || std::fflush(file_.get()) != 0) throw cannot("write", path_);
+}
+
+void write_atomically(const std::string& path, const std::string& bytes) {
+  const std::string aside = path + ".new";
+  std::FILE* file = std::fopen(aside.c_str(), "wb");
+  const bool written = file && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
+  const bool closed = file && std::fclose(file) == 0;
+  if (!written || !closed || std::rename(aside.c_str(), path.c_str()) != 0) {
+    const Error error = cannot("write", path);
+    std::remove(aside.c_str());
+    throw error;
+  }
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw cannot("read", path);
+  std::ostringstream bytes;
+  if (file.peek() != std::ifstream::traits_type::eof()) bytes << file.rdbuf();
+  if (file.bad()) throw cannot("read", path);
+  return std::move(bytes).str();
+}
+
+}  // namespace kvmerger::eval

@@ -1,0 +1,49 @@
+// JSON Lines: records read one after another, and files of results that grow line by line.
+#pragma once
+
+#include <cstddef>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/json.h"
+
+namespace kvmerger::eval {
+
+// Member of an object; nullptr when there is none or it is null.
+const Json* find_member(const Json& object, std::string_view key);
+
+// Reads the records of a file, which may be compressed by gzip (*.gz). use gets each record and its line's number, and
+// answers false when it wants no more. Throws Error naming file and line when a line is no JSON object or when `use`
+// throws Error.
+void read_json_lines(const std::string& path, const std::function<bool(const Json&, size_t line)>& use);
+
+// What a file of results holds. A last line that is not whole, as an interrupted write leaves it, is not counted;
+// `whole` is then where it begins.
+struct ResultsRead {
+  size_t whole = 0;      // bytes of whole lines
+  bool damaged = false;  // something was behind them
+};
+// use gets each whole line. A file that is not there is empty. Throws Error naming the line that is none of ours.
+ResultsRead read_results(const std::string& path, const std::function<void(const Json&)>& use);
+
+// Adds lines to a file of results, each at once.
+class ResultsWriter {
+ public:
+  // Cuts off what is behind `whole` bytes. Throws Error when the file cannot be written.
+  ResultsWriter(const std::string& path, size_t whole);
+  void write(const Json& line);  // throws Error; what was written before stands
+
+ private:
+  std::string path_;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+};
+
+// Writes a file whole or not at all. Throws Error.
+void write_atomically(const std::string& path, const std::string& bytes);
+// Throws Error when it cannot be read.
+std::string read_file(const std::string& path);
+
+}  // namespace kvmerger::eval
