@@ -154,6 +154,7 @@ def test_scores_older_than_predictions_are_made_again(small, monkeypatch):
     ("predictions.jsonl", lambda text: text.replace('"mode"', '"mood"', 1), "predictions.jsonl:1: the field 'mode'"),
     ("predictions.jsonl", lambda text: "", "predictions.jsonl: there are no predictions"),
     ("scores.json", lambda text: '{"rows": [\n}', "scores.json: not valid JSON: Expecting value: line 2"),
+    ("scores.json", lambda text: text.replace('"score": ', '"points": '), "scores.json: the scores of none"),
     ("run.json", lambda text: text.replace('"mode"', '"mood"'), "run.json: the field 'mode'"),
     ("traces.json", lambda text: '{"samples": [7]}', r"traces.json: samples[0]: expected a JSON object, found int"),
     ("traces.json", lambda text: "{}", "traces.json: there is no list 'samples'"),

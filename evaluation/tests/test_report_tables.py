@@ -156,12 +156,19 @@ def test_head_shares_are_of_the_tokens_read():
     assert sections.head_shares([line(head_rows=None)]) is None
 
 
+@pytest.mark.parametrize("head_rows", [[[1, 2], [3]], [[1, 2]], [1, 2], [[1, None], [2, 3]]])
+def test_heads_of_another_shape_are_named(head_rows):
+    with pytest.raises(EvaluationError, match="predictions.jsonl:7: the field 'head_rows'"):
+        sections.head_shares([line(), line(line=7, head_rows=head_rows)])
+
+
 def test_persistence_in_words():
     # Layers 0 and 1 over three samples: deviations over samples 2 and 4, over layers half of 60 - 20.
     deviation = (3 / 2) ** 0.5
     ratio = numpy.array([[20 - 2 * deviation, 20, 20 + 2 * deviation], [60 - 4 * deviation, 60, 60 + 4 * deviation]])
     assert sections.persistence(ratio) == (
         "Standard deviation over samples 3.0 points (mean of the layers), over layers 20.0 points.")
+    assert sections.persistence(ratio[:, 1:2]) == "Standard deviation over layers 20.0 points."
 
 
 def test_needle_grid_is_depth_by_length():

@@ -8,11 +8,17 @@ from kvmerger_eval.report.figures import Gallery
 
 
 def read_scores(folder):
-    """Scores first where there are none, or where predictions came later."""
+    """scores.json; scores first where there is none, or where predictions came later."""
     scores, predictions = folder / "scores.json", folder / "predictions.jsonl"
     if not scores.exists() or (predictions.exists() and scores.stat().st_mtime < predictions.stat().st_mtime):
         score.run(folder)
-    return results.read_scores(folder)
+    found = results.read_scores(folder)
+    for row in found.rows + found.more_rows:
+        if not all(isinstance(entry, dict) and isinstance(entry.get("score"), results.NUMBER) and "id" in entry
+                   for entry in row.scores):
+            raise results.EvaluationError(f"{scores}: the scores of {row.method} on {row.task} are not objects with id "
+                                          f"and score; run `kvmerger eval score {folder}` again")
+    return found
 
 
 def run(folder, output):

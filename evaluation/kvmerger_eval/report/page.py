@@ -32,6 +32,7 @@ def mode_parts(gallery, mode):
     return {
         "mode": mode, "average": average, "each_task": each_task,
         "budgets": [budget or "own budget" for budget in budgets], "overview": overview,
+        "averaged": tables.task_count(mode.averaged_tasks),
         "full": tables.score_cell(mode, mode.averaged_tasks, mode.full) if mode.full else None,
         "left_out": [task for task in mode.tasks if task not in mode.averaged_tasks],
         "tables": [(sections.budget_title(budget), *tables.budget_table(mode, budget)) for budget in mode.budgets]

@@ -5,6 +5,8 @@ import dataclasses
 
 import numpy
 
+from kvmerger_eval.results import EvaluationError
+
 from . import figures, tables
 
 MOST_DEPTHS = 12  # more different depths than this are gathered in tenths
@@ -56,8 +58,8 @@ def quality_figure(gallery, mode, name, title, tasks, metric):
 def quality(gallery, mode):
     """The figure of the average, if there is one, and a group with one of each task."""
     tasks = mode.averaged_tasks
-    average = tasks and quality_figure(gallery, mode, "quality average", f"Average of {len(tasks)} tasks, {mode.name}",
-                                       tasks, "mean score")
+    title = f"Average of {tables.task_count(tasks)}, {mode.name}"
+    average = tasks and quality_figure(gallery, mode, "quality average", title, tasks, "mean score")
     each = [quality_figure(gallery, mode, f"quality {task}", f"{task}, {mode.name}", [task], mode.metrics[task])
             for task in mode.tasks if task not in mode.side_metrics]
     return average, Group("Each task", [figure for figure in each if figure])
@@ -115,11 +117,28 @@ def needle_maps(gallery, mode):
 
 # Rows by head and layer.
 
+def shape_of(head_rows):
+    """(layers, heads); None where layers differ or a count is none."""
+    if not all(isinstance(layer, list) and len(layer) == len(head_rows[0]) for layer in head_rows):
+        return None
+    return (len(head_rows), len(head_rows[0])) if all(type(count) is int for count in sum(head_rows, [])) else None
+
+
+def check_shapes(lines):
+    expected = shape_of(lines[0].head_rows)
+    for line in lines:
+        shape = shape_of(line.head_rows)
+        if shape is None or shape != expected:
+            raise EvaluationError(f"predictions.jsonl:{line.line}: the field 'head_rows' is not a list of layers with "
+                                  f"as many counts each as in line {lines[0].line}; delete the line and run again")
+
+
 def head_shares(lines):
     """[samples, layers, heads] rows kept, in percent of the tokens that were read; None where nothing says so."""
     counted = [line for line in lines if line.head_rows and line.rows_before]
     if not counted:
         return None
+    check_shapes(counted)
     rows = numpy.array([line.head_rows for line in counted], dtype=float)
     before = numpy.array([line.rows_before for line in counted]) / rows[0].size
     return 100 * rows / before[:, None, None]
@@ -150,8 +169,8 @@ def layer_maps(gallery, mode):
     for budget in mode.budgets:
         shares = {setting: head_shares(mode.predictions.get(setting, [])) for setting in mode.at_budget(budget)}
         ratios = {setting: share.mean(axis=2).T for setting, share in shares.items() if share is not None}
-        highest = max((ratio.max() for ratio in ratios.values()), default=0)
         if ratios:
+            highest = min(100, max(max(ratio.max(), 2 * ratio.mean()) for ratio in ratios.values()))
             maps = [layer_map(gallery, mode.title(setting), ratio, highest) for setting, ratio in ratios.items()]
             groups.append(Group(budget_title(budget), maps, list(map(persistence, ratios.values()))))
     return groups
@@ -166,6 +185,9 @@ def layer_map(gallery, title, ratio, highest):
 
 
 def persistence(ratio):
-    over_samples, over_layers = ratio.std(axis=1).mean(), ratio.mean(axis=1).std()
+    over_layers = ratio.mean(axis=1).std()
+    if ratio.shape[1] < 2:
+        return f"Standard deviation over layers {over_layers:.1f} points."
+    over_samples = ratio.std(axis=1).mean()
     return (f"Standard deviation over samples {over_samples:.1f} points (mean of the layers), over layers "
             f"{over_layers:.1f} points.")

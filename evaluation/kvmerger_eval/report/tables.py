@@ -79,16 +79,19 @@ def task_row(mode, task, settings):
     return score_row(mode, task, note, [task], settings)
 
 
+def task_count(tasks):
+    return f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+
+
 def average_rows(mode, settings):
     suites = unique(map(suite_of, mode.averaged_tasks))
     for suite in suites if len(suites) > 1 else []:
         tasks = [task for task in mode.averaged_tasks if suite_of(task) == suite]
         if len(tasks) > 1:
-            yield score_row(mode, f"average of {suite}", f"{len(tasks)} tasks", tasks, settings, is_average=True)
-    if mode.averaged_tasks:
-        count = len(mode.averaged_tasks)
-        note = f"{count} task{'s' if count > 1 else ''}"
-        yield score_row(mode, "average", note, mode.averaged_tasks, settings, is_average=True)
+            yield score_row(mode, f"average of {suite}", task_count(tasks), tasks, settings, is_average=True)
+    tasks = mode.averaged_tasks
+    if tasks:
+        yield score_row(mode, "average", task_count(tasks), tasks, settings, is_average=True)
 
 
 def budget_table(mode, budget):
