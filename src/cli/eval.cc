@@ -1,20 +1,16 @@
 // kvmerger eval: benchmarks answered with methods at budgets (src/eval), and scoring and reports, which are programs of
 // evaluation/.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
-#include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
 #include "cli/commands.h"
+#include "cli/evaluation.h"
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/load.h"
@@ -30,12 +26,6 @@ namespace kvmerger::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The source's folder of tasks, scoring and reports.
-std::string evaluation_folder() {
-  const char* named = std::getenv("KVMERGER_EVALUATION");
-  return named && *named ? named : KVMERGER_EVALUATION_FOLDER;
-}
 
 void check(const EvalOptions& options) {
   if (options.tasks.empty()) throw UsageError("no tasks: name some with --tasks, e.g. --tasks longbench/qasper,needle");
@@ -65,7 +55,6 @@ class Run {
   void work();
 
  private:
-  using Ids = std::vector<const eval::Candidate*>;
   std::vector<const eval::Candidate*> left(const eval::TaskFile& task, const std::string& id) const;
   eval::SampleSet open(const eval::TaskFile& task) const;
   size_t look_over(const eval::TaskFile& task);
@@ -249,9 +238,19 @@ void declare(CLI::App& app, EvalOptions& options) {
   number("-t,--threads", options.threads, 0, 512, "Threads; 0: one per core");
   number("-b,--batch-size", options.batch, 1, 65536, "Tokens read at once");
   app.add_flag("-q,--quiet", options.quiet, "Only warnings and errors on stderr");
+  for (const auto& [name, help] : {std::pair("score", "Score the predictions in a folder"),
+                                   std::pair("report", "Make a page of scores and figures: OUT -o report.html")}) {
+    CLI::App* program = app.add_subcommand(name, help)->prefix_command();  // the rest is its own
+    program->set_help_flag();
+    program->callback([program, &options] {
+      options.program = program->get_name();
+      options.arguments = program->remaining();
+    });
+  }
 }
 
 int eval(const EvalOptions& options) {
+  if (!options.program.empty()) become_python(options.program, options.arguments);
   check(options);
   try {
     Run(options).work();

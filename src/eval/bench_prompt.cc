@@ -55,7 +55,7 @@ engine::Prompt build_prompt(const text::Tokenizer& tokenizer, const TaskFile& ta
       throw Error(cat("task ", task.name, ", sample ", sample.id, ": the prompt has ", total,
                       " tokens and there is room for ", room,
                       task.cut == Cut::kNone ? "; the task does not allow to cut it" : " even when cut",
-                      ". Give a larger -c, a shorter --limit, or leave the task out"));
+                      ". Give a larger -c or leave the task out"));
     }
     if (end) {
       document.resize(std::min(document.size(), room - fixed));
