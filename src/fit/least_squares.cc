@@ -87,19 +87,19 @@ Vector LeastSquares::fit_values(const Target& target, const Vector& attention, c
     }();
     for (uint32_t row = 0; row < n; ++row) p[size_t{query} * n + row] = from[row] * weight[row] / mass;
   }
-  kernels::multiply({p.data(), n, 1}, {p.data(), 1, n}, r, n, r, gram.data());
+  kernels::gram(p.data(), r, n, gram.data());
   kernels::multiply({p.data(), n, 1}, {rows.value.data(), dim, 1}, r, n, dim, residual.data());
   const double ridge = lambda_ * double{mean_column_energy(p, n)};
 
   using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   Dense system(r, r), right(r, dim);
   for (uint32_t i = 0; i < r; ++i) {
-    for (uint32_t j = 0; j < r; ++j) system(i, j) = double{gram[size_t{i} * r + j]} + (i == j ? ridge : 0.0);
+    for (uint32_t j = 0; j <= i; ++j) system(i, j) = double{gram[size_t{i} * r + j]} + (i == j ? ridge : 0.0);
     for (uint32_t j = 0; j < dim; ++j) {
       right(i, j) = double{target.output[size_t{i} * dim + j]} - double{residual[size_t{i} * dim + j]};
     }
   }
-  const Eigen::LLT<Dense> factors(system);
+  const Eigen::LLT<Dense> factors(system);  // reads what is on and below the diagonal
   if (factors.info() != Eigen::Success) return rows.value;
   const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> solution =
       factors.solve(right).cast<float>();

@@ -23,7 +23,7 @@ namespace kvmerger::kernels {
 namespace HWY_NAMESPACE {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 
-void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, float* c) {
+void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, bool /*lower*/, float* c) {
   for (uint32_t i = 0; i < m; ++i) {
     for (uint32_t j = 0; j < n; ++j) {
       float sum = 0.0F;
@@ -100,7 +100,7 @@ void block(const float* a, const float* panels, uint32_t depth, bool first, uint
   }
 }
 
-void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, float* c) {
+void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, bool lower, float* c) {
   const uint32_t blocks = (m + kRows - 1) / kRows;
   std::vector<float> left(size_t{blocks} * kRows * std::min(k, kDepth)), right(size_t{kColumns} * std::min(k, kDepth));
   for (uint32_t at = 0; at < k; at += kDepth) {
@@ -117,6 +117,7 @@ void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, flo
       }
       for (uint32_t index = 0; index < blocks; ++index) {
         const uint32_t row = index * kRows;
+        if (lower && row + kRows <= column) continue;
         block(&left[size_t{row} * depth], right.data(), depth, at == 0, std::min<uint32_t>(kRows, m - row), columns, n,
               c + size_t{row} * n + column);
       }
@@ -222,7 +223,13 @@ HWY_EXPORT(exponentials_target);
 
 void multiply(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, float* c) {
   choose_target();
-  HWY_DYNAMIC_DISPATCH(multiply_target)(a, b, m, k, n, c);
+  HWY_DYNAMIC_DISPATCH(multiply_target)(a, b, m, k, n, false, c);
+}
+
+void gram(const float* a, uint32_t m, uint32_t n, float* c) {
+  choose_target();
+  const Matrix rows{a, n, 1};
+  HWY_DYNAMIC_DISPATCH(multiply_target)(rows, rows.transposed(), m, n, m, true, c);
 }
 
 void multiply_vector(const float* a, uint32_t m, uint32_t n, const float* x, float* out) {

@@ -18,6 +18,8 @@ struct Matrix {
 
 // c [m, n] = a [m, k] b [k, n]; c is contiguous and none of the inputs. Allocates some hundred KB.
 void multiply(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, float* c);
+// c [m, m] = a a^T for contiguous a [m, n], on and below the diagonal; what is above it means nothing.
+void gram(const float* a, uint32_t m, uint32_t n, float* c);
 
 // out [m] = a [m, n] x [n] and out [n] = x [m] a [m, n] for contiguous a.
 void multiply_vector(const float* a, uint32_t m, uint32_t n, const float* x, float* out);

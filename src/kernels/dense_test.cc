@@ -33,6 +33,21 @@ void on_all_targets(const Test& test) {
 
 }  // namespace
 
+TEST_CASE("the lower triangle of a product with its own transpose") {
+  on_all_targets([] {
+    Rng rng(4);
+    for (const auto& [m, n] : std::vector<std::array<uint32_t, 2>>{{1, 1}, {6, 300}, {17, 64}, {40, 5}, {216, 33}}) {
+      const std::vector<float> a = random_matrix(rng, m * n);
+      std::vector<float> c(m * m), whole(m * m);
+      gram(a.data(), m, n, c.data());
+      multiply({a.data(), n, 1}, {a.data(), 1, n}, m, n, m, whole.data());
+      for (size_t i = 0; i < m; ++i) {
+        for (size_t j = 0; j <= i; ++j) REQUIRE(c[i * m + j] == whole[i * m + j]);
+      }
+    }
+  });
+}
+
 TEST_CASE("dense products of all strides and odd sizes: as in double precision") {
   on_all_targets([] {
     Rng rng(3);
