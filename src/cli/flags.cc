@@ -41,7 +41,8 @@ void declare(CLI::App& app, ModelFlags& flags) {
   add(app, group, "-c,--ctx-size", flags.context, "N", "Tokens the context holds; 0: as the model was trained for")
       ->check(between(0, INT32_MAX));
   add(app, group, "-t,--threads", flags.threads, "N", "Threads; 0: one per core")->check(between(0, 512));
-  add(app, group, "-b,--batch-size", flags.batch, "N", "Tokens read at once")->check(between(1, 65536));
+  add(app, group, "-b,--batch-size", flags.batch, "N", "Tokens read at once; 0: 512, with --kv-when stream 1,024")
+      ->check(between(0, 65536));
   app.add_flag("--no-repack", flags.no_repack, "Use the weights as they lie in the file: starts faster, runs slower")
       ->group(group);
 }
@@ -157,7 +158,7 @@ engine::SessionOptions session_options(const ModelFlags& flags, const CacheTypeF
           .key_type = row_type(types.key),
           .value_type = row_type(types.value),
           .threads = flags.threads,
-          .batch = flags.batch,
+          .batch = flags.batch > 0 ? flags.batch : engine::SessionOptions().batch,
           .needs = {},
           .repeat_prompt = {}};
 }

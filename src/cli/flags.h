@@ -18,7 +18,8 @@ namespace kvmerger::cli {
 
 struct ModelFlags {
   std::string model;  // empty: the default model
-  uint32_t context = 0, threads = 0, batch = 512;
+  uint32_t context = 0, threads = 0;
+  uint32_t batch = 0;  // 0: what goes with when the cache is compacted
   bool no_repack = false;
 };
 

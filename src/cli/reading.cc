@@ -62,6 +62,7 @@ Opened open_session(const std::string& command, const ModelFlags& model, const C
   Opened opened;
   opened.loaded = load_model(model.model, weight_layout(model));
   engine::SessionOptions options = session_options(model, types);
+  if (model.batch == 0 && compaction.keeper.moments().stream) options.batch = engine::Keeper::kStreamBatch;
   options.needs = compaction.compactor.needs();
   options.repeat_prompt = engine::repeat_prompt(*opened.loaded.tokenizer);
   opened.session = std::make_unique<engine::Session>(opened.loaded.model, options);

@@ -43,6 +43,11 @@ class Keeper {
   // has been read.
   const std::optional<CompactionReport>& report() const { return report_; }
 
+  Moments moments() const { return moments_; }
+
+  // A batch that serves well when streaming: larger ones cost attention to more rows, smaller ones more compactions
+  // (docs/performance.md).
+  static constexpr uint32_t kStreamBatch = 1024;
   static constexpr uint32_t kSlack = 128;  // rows a head: compacting every token would cost more than it saves
 
  private:
