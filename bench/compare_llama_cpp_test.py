@@ -48,8 +48,8 @@ class Run:
                 path.chmod(0o755)
             rows, out = os.path.join(folder, "rows.json"), io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-                compare.main(["--kvmerger", os.path.join(folder, "ours"), "--llama-bench",
-                              os.path.join(folder, "theirs"), "-m", "model.gguf", "-t", "2", "--json", rows, *arguments])
+                compare.main(["--kvmerger", f"{folder}/ours", "--llama-bench", f"{folder}/theirs", "-m", "model.gguf",
+                              "-t", "2", "--json", rows, *arguments])
             self.table = out.getvalue()
             self.rows = json.loads(pathlib.Path(rows).read_text())
             self.started = pathlib.Path(folder, "log").read_text().splitlines()
@@ -66,7 +66,8 @@ class Cases(unittest.TestCase):
         self.assertEqual((case.prompt, case.budget, case.stream, case.type), (65536, "2048", True, "f16"))
 
     def test_what_is_no_case(self):
-        for text in "tg", "tg@", "pp", "tg@x", "pp0", "tg0@5", "first", "tg@8:", "tg@8:35%%", "tg@8:q5", "first_token:q8_0":
+        for text in ("tg", "tg@", "pp", "tg@x", "pp0", "tg0@5", "first", "tg@8:", "tg@8:35%%", "tg@8:q5",
+                     "first_token:q8_0"):
             with self.subTest(text), self.assertRaises(SystemExit) as stop:
                 compare.parse_case(text, 64)
             self.assertIn(text.split(":")[0], str(stop.exception))

@@ -74,7 +74,8 @@ class Files(unittest.TestCase):
         self.assertEqual(self.run_on(json.dumps(rows))[".svg"], files[".svg"])
 
     def test_what_cannot_be_drawn_is_named(self):
-        for text, word in (("[{]", "rows.json"), ('[{"a": 1}]', "rows.json"), ("[]", "nothing to draw"), ("[3]", "neither")):
+        for text, word in (("[{]", "rows.json"), ('[{"a": 1}]', "rows.json"), ("[]", "nothing to draw"),
+                           ("[3]", "neither")):
             with self.subTest(text), self.assertRaises(SystemExit) as stop:
                 self.run_on(text)
             self.assertIn(word, str(stop.exception))

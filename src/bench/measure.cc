@@ -24,15 +24,16 @@ class Stopwatch {
 
 size_t mib(size_t bytes) { return (bytes + (1U << 20) - 1) >> 20; }
 
-// Streaming keeps the cache small from the start; what it needs is not known here. The full cache is there twice: each
-// repetition works on a copy.
-void check_memory(const Ready& ready, const Setting& setting, uint32_t tokens) {
-  if (ready.moments.stream && ready.compactor.active()) return;
-  const size_t copies = ready.compactor.active() ? 1 : 2;
+// Each repetition works on a copy of the filled cache, which is there twice unless compaction has made it small.
+// Streaming keeps it small from the start: what that needs is not known here.
+void check_memory(const Ready& ready, const Setting& setting, uint32_t depth, uint32_t more) {
+  const bool active = ready.compactor.active();
+  if (active && ready.moments.stream) return;
+  const size_t copies = active && ready.moments.prefill ? 1 : 2;
   const size_t token = engine::cache_bytes_per_token(ready.model->config(), setting.key_type, setting.value_type);
-  const size_t needed = copies * token * tokens, available = engine::available_memory();
+  const size_t needed = token * (copies * depth + more), available = engine::available_memory();
   if (needed <= available) return;
-  throw Error(cat("a cache of ", tokens, " tokens (-d, and -p or -n) needs ", mib(needed), " MiB",
+  throw Error(cat("a cache of ", depth + more, " tokens (-d, and -p or -n) needs ", mib(needed), " MiB",
                   copies > 1 ? " with its copy" : "", ", but ", mib(available),
                   " MiB are available; use a smaller -d, a smaller cache type (-ctk, -ctv), or --kv-budget with ",
                   "--kv-when stream"));
@@ -108,7 +109,7 @@ Ready::Ready(const Method& method, const std::shared_ptr<const model::Model>& mo
 
 Filled fill(const Ready& ready, const Setting& setting, const EndlessText& text, uint32_t depth, uint32_t more,
             const engine::RunHooks& hooks) {
-  check_memory(ready, setting, depth + more);
+  check_memory(ready, setting, depth, more);
   reset_peak_memory();
   engine::SessionOptions options{.context = depth + more,
                                  .key_type = setting.key_type,

@@ -18,7 +18,7 @@ using engine::Token;
 // What is read: a text over and over.
 class EndlessText {
  public:
-  // Built-in texts in the model's tokens. Throws Error when they are too short for it.
+  // Built-in texts in the model's tokens. Throws Error when it makes none of them.
   explicit EndlessText(const text::Tokenizer& tokenizer);
   std::vector<Token> tokens(uint32_t begin, uint32_t count) const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <functional>
 
 #include "bench/machine.h"
@@ -46,7 +47,7 @@ struct Column {
 };
 
 constexpr Column kColumns[] = {
-    {"model", 24, false, [](const Row& row) { return row.model; }},
+    {"model", 31, false, [](const Row& row) { return row.model; }},
     {"threads", 7, true, [](const Row& row) { return cat(row.setting.threads); }},
     {"batch", 5, true, [](const Row& row) { return cat(row.setting.batch); }},
     {"cache", 5, false, [](const Row& row) { return type_text(row.setting); }},

@@ -1,7 +1,6 @@
 // A row of results, and how it is written: as a line of a table, CSV or JSON.
 #pragma once
 
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>

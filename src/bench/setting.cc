@@ -1,6 +1,7 @@
 #include "bench/setting.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "core/error.h"
 #include "engine/methods.h"
@@ -48,14 +49,23 @@ void add_method(const MethodLists& lists, const std::string& name, std::vector<M
   });
 }
 
+// Budgets and moments have no part in the full cache; without any other method they are a mistake.
+void check_unused(const MethodLists& lists) {
+  engine::CompactionSpec spec;
+  if (!lists.budgets.empty()) spec.budget = lists.budgets.front();
+  const engine::Compactor compactor(spec);
+  for (const std::string& when : lists.whens) const engine::Keeper checked(compactor, engine::parse_moments(when));
+}
+
 }  // namespace
 
 std::vector<Method> all_methods(const MethodLists& lists) {
   Texts names = lists.methods;
   if (names.empty()) names = {lists.budgets.empty() ? "none" : "default"};
   std::vector<Method> all;
-  for (const std::string& when : lists.whens) engine::parse_moments(when);  // the full cache would not look at them
   for (const std::string& name : names) add_method(lists, name, all);
+  const bool full_only = std::ranges::all_of(all, [](const Method& method) { return method.spec.policy == "none"; });
+  if (full_only) check_unused(lists);
   return all;
 }
 

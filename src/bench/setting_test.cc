@@ -60,8 +60,11 @@ TEST_CASE("methods that do not exist or do not go together") {
   streaming.whens = {"stream"};
   CHECK_THROWS_AS(all_methods(streaming), UsageError);
   MethodLists full = lists({"none"}, {});
-  full.whens = {"never"};
-  CHECK_THROWS_AS(all_methods(full), UsageError);
+  for (const char* when : {"never", "stream", "prefill+decode"}) {
+    full.whens = {when};
+    CHECK_THROWS_AS(all_methods(full), UsageError);
+  }
+  CHECK_THROWS_AS(all_methods(lists({"none"}, {"50%"})), UsageError);
 }
 
 TEST_CASE("settings are every combination, tests are called as in llama-bench") {
