@@ -87,8 +87,6 @@ std::string hide(const std::vector<std::string_view>& pieces, const std::vector<
   return text;
 }
 
-Haystack::Haystack(const std::string& file, const std::string& folder) : Haystack(read_texts(file, folder)) {}
-
 Haystack::Haystack(std::vector<std::string> texts) : texts_(std::move(texts)) {
   KVM_CHECK(!texts_.empty());
   for (const std::string& text : texts_) sentences_.push_back(split_sentences(text));
@@ -100,6 +98,10 @@ std::vector<std::string_view> Haystack::sentences(size_t index, double place, ui
   std::vector<std::string_view> chosen(count);
   for (uint32_t at = 0; at < count; ++at) chosen[at] = all[(first + at) % all.size()];
   return chosen;
+}
+
+Haystack read_haystack(const std::string& file, const std::string& folder) {
+  return Haystack(read_texts(file, folder));
 }
 
 }  // namespace kvmerger::eval

@@ -22,10 +22,8 @@ std::string hide(const std::vector<std::string_view>& pieces, const std::vector<
 
 class Haystack {
  public:
-  // file empty: all *.txt of the folder, in the order of their names, or a built-in text when there is none. Throws
-  // Error when the file cannot be read or has no sentence.
-  Haystack(const std::string& file, const std::string& folder);
   explicit Haystack(std::vector<std::string> texts);
+  Haystack(Haystack&&) = default;  // a copy's sentences would be those of the original
 
   size_t texts() const { return texts_.size(); }
   const std::string& text(size_t index) const { return texts_[index % texts_.size()]; }
@@ -36,5 +34,9 @@ class Haystack {
   std::vector<std::string> texts_;
   std::vector<std::vector<std::string_view>> sentences_;  // of each
 };
+
+// file empty: all *.txt of the folder, in the order of their names, or a built-in text when there is none. Throws Error
+// when a file cannot be read or is empty.
+Haystack read_haystack(const std::string& file, const std::string& folder);
 
 }  // namespace kvmerger::eval

@@ -27,7 +27,7 @@ SampleSet made_up(const TaskFile& task, const SampleInputs& inputs) {
   SampleSet set;
   for (const Cell& cell : grid) set.ids.push_back(cell.id());
   const auto haystack = std::make_shared<const Haystack>(  // shared as above
-      inputs.haystack, (std::filesystem::path(inputs.data) / "texts").string());
+      read_haystack(inputs.haystack, (std::filesystem::path(inputs.data) / "texts").string()));
   const text::Tokenizer& tokenizer = inputs.tokenizer;
   set.at = [&task, &tokenizer, grid, haystack, seed = inputs.seed](uint32_t index) {
     if (task.format == kPerplexity) return make_continuation(task, *haystack, grid[index], seed, tokenizer);
