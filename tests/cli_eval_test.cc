@@ -220,6 +220,33 @@ TEST_CASE("a prompt that is too long is cut as its task says, and the line says 
   }
 }
 
+TEST_CASE("traces say of which tokens the rows of the first sample are made") {
+  const Bench bench;
+  const Outcome outcome = bench.eval({"--policies", "none,h2o,paper", "--budgets", "50%", "--traces"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const Json traces = parse_json(read_file(bench.out() + "/traces.json"));
+  REQUIRE(traces.at("samples").array().size() == 2);
+  const std::vector<Json> lines = bench.lines();
+  for (const Json& trace : traces.at("samples").array()) {
+    const std::string& method = trace.at("method").text();
+    CHECK(trace.at("id").text() == "first");
+    CHECK(trace.at("tokens").array().size() == kBeforeText + 400);
+    CHECK(trace.at("similarity").array().size() == 256 * 256);
+    const auto layer = static_cast<size_t>(trace.at("layer").integer());
+    const Json& kept = line_of(lines, "first", method, "50%").at("head_rows").array().at(layer).array().at(0);
+    CHECK(trace.at("rows").array().size() == static_cast<size_t>(kept.integer()));
+    size_t sources = 0;
+    int64_t last = -1;
+    for (const Json& row : trace.at("rows").array()) {
+      sources += row.array().size();
+      last = std::max(last, row.array().back().integer());
+    }
+    CHECK(last == kBeforeText + 399);  // the newest row always stays
+    CHECK((sources > trace.at("rows").array().size()) == (method == "paper"));
+  }
+}
+
 TEST_CASE("scoring without the source says what is missing") {
   const Bench bench;
   const Outcome outcome = run_program({KVMERGER_BINARY, "eval", "score", bench.out()}, bench.surroundings());

@@ -65,7 +65,7 @@ struct EvalOptions {
   std::string model, output, methods, data = ".", haystack;
   std::vector<std::string> tasks, budgets;
   uint32_t context = 0, threads = 0, batch = 512, limit = 0, seed = 0;
-  bool question_aware = false, quiet = false;
+  bool question_aware = false, traces = false, quiet = false;
   std::string program;  // score or report: a program of its own, with these arguments
   std::vector<std::string> arguments;
 };

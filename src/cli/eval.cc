@@ -21,6 +21,7 @@
 #include "engine/profiles.h"
 #include "eval/bench_runner.h"
 #include "eval/sample_set.h"
+#include "eval/trace.h"
 
 namespace kvmerger::cli {
 namespace {
@@ -198,12 +199,18 @@ void Run::work() {
   eval::ResultsWriter writer(predictions_path(), before_.whole);
   Watch watch(predictions);
   Progress progress("");
-  const eval::BenchListener listener{[&](const std::string& what) { progress.say(what); }, [] { return interrupted(); },
-                                     [&](const eval::Prediction& prediction) {
-                                       writer.write(eval::to_json(prediction));
-                                       progress.say("");
-                                       watch.say(prediction);
-                                     }};
+  eval::BenchListener listener;
+  listener.doing = [&](const std::string& what) { progress.say(what); };
+  listener.cancelled = [] { return interrupted(); };
+  listener.done = [&](const eval::Prediction& prediction) {
+    writer.write(eval::to_json(prediction));
+    progress.say("");
+    watch.say(prediction);
+  };
+  if (options_.traces) {
+    const std::string path = (fs::path(options_.output) / "traces.json").string();
+    listener.trace = [path](const Json& record) { eval::add_trace(path, record); };
+  }
   for (const eval::TaskFile& task : tasks_) answer(task, listener);
 }
 
@@ -230,6 +237,7 @@ void declare(CLI::App& app, EvalOptions& options) {
   };
   number("--limit", options.limit, 0, INT32_MAX, "The first so many samples of each task; 0: all");
   app.add_flag("--question-aware", options.question_aware, "Compress the whole prompt, the question included");
+  app.add_flag("--traces", options.traces, "Also keep what became of the tokens of each task's first sample");
   app.add_option("--seed", options.seed, "Of what is made up")->capture_default_str()->type_name("N");
   app.add_option("-m,--model", options.model, "GGUF file; without it the model of tools/fetch_model")
       ->type_name("FILE");

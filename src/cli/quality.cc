@@ -14,7 +14,6 @@
 #include "cli/texts.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "engine/methods.h"
 #include "engine/profiles.h"
 #include "eval/plot.h"
 #include "eval/runner.h"
@@ -22,24 +21,6 @@
 
 namespace kvmerger::cli {
 namespace {
-
-// Every method at every budget, each once. Throws UsageError on what is not known.
-std::vector<eval::Candidate> candidates(const QualityOptions& options) {
-  std::vector<eval::Candidate> all;
-  const std::vector<std::string> none{""};
-  for (const std::string& method : engine::split_methods(options.methods)) {
-    engine::CompactionSpec spec = engine::method_spec(method);
-    const bool full = spec.policy == "none";  // the full cache has no budget
-    for (const std::string& budget : full || options.budgets.empty() ? none : options.budgets) {
-      spec.budget = budget;
-      const auto same = [&](const eval::Candidate& other) {
-        return other.name == method && other.compactor.spec().budget == budget;
-      };
-      if (std::ranges::none_of(all, same)) all.push_back({method, engine::Compactor(spec)});
-    }
-  }
-  return all;
-}
 
 eval::TaskSizes sizes(const QualityOptions& options, uint32_t context) {
   return {context, options.continuation, options.passages, options.skip_lines ? 0 : options.questions, options.seed};
@@ -224,7 +205,7 @@ void declare(CLI::App& app, QualityOptions& options) {
 int quality(const QualityOptions& options) {
   if (options.table_only) return show_results(options.output);
   check(options);
-  std::vector<eval::Candidate> methods = candidates(options);
+  std::vector<eval::Candidate> methods = eval::make_candidates(options.methods, options.budgets);
   check_writable(options.output, "--output");
   const eval::RowsRead before = eval::read_rows(options.output);
   if (before.damaged) {

@@ -74,6 +74,7 @@ class Compactor::Run {
   std::vector<uint32_t> share_out(uint64_t total, std::string& note) const;
   // rows: [layers * heads] allowed; empty: the policy chooses. Returns the predicted errors. Without apply only these.
   std::vector<double> compact(const std::vector<uint32_t>& rows, bool apply) const;
+  kv::LayerPlan plan(uint32_t layer, const std::vector<uint32_t>& rows) const { return plan(view(layer).view, rows); }
 
  private:
   bool predictable() const;
@@ -200,6 +201,12 @@ std::vector<double> Compactor::predict(kv::Store& store, const CompactionInput& 
   std::string note, chosen;
   const Run run(*this, store, input, threads);
   return run.compact(size_ ? run.share_out(run.total(chosen), note) : std::vector<uint32_t>(), false);
+}
+
+kv::LayerPlan Compactor::plan(kv::Store& store, const CompactionInput& input, uint32_t threads, uint32_t layer) const {
+  std::string note, chosen;
+  const Run run(*this, store, input, threads);
+  return run.plan(layer, size_ ? run.share_out(run.total(chosen), note) : std::vector<uint32_t>());
 }
 
 uint64_t Compactor::allowed(const kv::StoreShape& shape, uint32_t tokens) const {

@@ -66,6 +66,9 @@ class Compactor {
   // The errors that run would predict ([layers * heads], empty without reference queries); nothing changes.
   std::vector<double> predict(kv::Store& store, const CompactionInput& input, uint32_t threads) const;
 
+  // The plan that run would make for a layer; nothing changes.
+  kv::LayerPlan plan(kv::Store& store, const CompactionInput& input, uint32_t threads, uint32_t layer) const;
+
   // The budget is an error to stay within: each run looks for the smallest share of the rows that does.
   bool by_error() const { return size_ && size_->unit == budget::Size::Unit::kError; }
   // Rows in all that the budget allows for a text of so many tokens; UINT64_MAX without a budget, and with an error

@@ -267,6 +267,13 @@ std::vector<double> Session::predict(const Compactor& compactor) {
   return compactor.predict(store_, input(compactor), options_.threads);
 }
 
+Session::HeadTrace Session::trace(const Compactor& compactor, uint32_t layer, uint32_t head) {
+  kv::LayerPlan plan = compactor.plan(store_, input(compactor), options_.threads, layer);
+  const kv::Store::LayerData data = store_.view(layer);
+  const kv::Rows& keys = data.view.heads.at(head).key;
+  return {{keys.data, keys.data + size_t{keys.count} * keys.dim}, keys.dim, std::move(plan.at(head))};
+}
+
 CompactionReport Session::compact(const Compactor& compactor, const RunHooks& hooks) {
   const auto start = std::chrono::steady_clock::now();
   if (compactor.needs().reconstruction) reconstruct(hooks);

@@ -91,6 +91,13 @@ class Session {
   // The errors that compact would predict, [layers * KV heads], without changing anything; empty without reference
   // queries.
   std::vector<double> predict(const Compactor& compactor);
+  // Of one KV head: its rows' keys, and the plan that compact would make of them; nothing changes.
+  struct HeadTrace {
+    std::vector<float> keys;  // [rows, head_dim], as the cache holds them
+    uint32_t head_dim = 0;
+    kv::HeadPlan plan;
+  };
+  HeadTrace trace(const Compactor& compactor, uint32_t layer, uint32_t head);
   // Rows beyond what the compactor's budget allows for the text so far; 0 without a budget.
   uint64_t rows_over(const Compactor& compactor) const;
   // KVzip's pass: has the text read since the last compaction repeated behind itself, chunk by chunk, and keeps the

@@ -8,6 +8,7 @@
 #include "engine/generate.h"
 #include "eval/bench_prompt.h"
 #include "eval/measures.h"
+#include "eval/trace.h"
 
 namespace kvmerger::eval {
 namespace {
@@ -131,6 +132,9 @@ Prediction Answering::predict(const Cache& cache, std::unique_ptr<Session> sessi
   prediction.extra = sample.extra;
   prediction.prompt_tokens = prompt_tokens_;
   prediction.dropped_tokens = prompt_.cut_tokens;
+  if (listener_.trace && sample_.index == 0 && compactor.active()) {
+    listener_.trace(trace_record(*session, model_.tokenizer, candidate, sample_.task.name, sample.id));
+  }
   prediction.bytes_full = bytes_of(*session);
   const engine::CompactionReport report = session->compact(compactor, hooks_);
   prediction.compact_s = report.seconds + (compactor.needs().reconstruction ? cache.reconstruction_s : 0.0);

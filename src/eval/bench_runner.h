@@ -37,6 +37,7 @@ struct BenchListener {
   std::function<void(const std::string&)> doing;  // what is being done, for a line of progress
   std::function<bool()> cancelled;                // as RunHooks::cancelled
   std::function<void(const Prediction&)> done;    // one is made
+  std::function<void(const Json&)> trace;         // of a task's first sample, when given (trace.h)
 };
 
 // The sample's prompt as tokens, and that it fits. Throws Error as eval::build_prompt does.

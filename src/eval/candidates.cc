@@ -31,10 +31,10 @@ std::vector<Candidate> make_candidates(const std::string& methods, const std::ve
   return all;
 }
 
-std::vector<std::vector<const Candidate*>> groups(std::span<const Candidate* const> candidates) {
-  std::vector<std::vector<const Candidate*>> groups;
+std::vector<Candidates> groups(std::span<const Candidate* const> candidates) {
+  std::vector<Candidates> groups;
   for (const Candidate* candidate : candidates) {
-    const auto found = std::ranges::find_if(groups, [&](const auto& group) {
+    const auto found = std::ranges::find_if(groups, [&](const Candidates& group) {
       return std::ranges::all_of(group, [&](const Candidate* member) { return together(*member, *candidate); });
     });
     if (found == groups.end()) {

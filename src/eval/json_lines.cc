@@ -97,20 +97,25 @@ void read_json_lines(const std::string& path, const std::function<bool(const Jso
   lines.finish();
 }
 
-ResultsRead read_results(const std::string& path, const std::function<void(const Json&)>& use) {
+ResultsRead read_results(const std::string& path, std::string_view begin, const std::function<void(const Json&)>& use) {
   ResultsRead read;
+  size_t lines = 0;
   if (!std::filesystem::exists(path)) return read;
   const std::string bytes = read_file(path);
-  for (size_t number = 1, end; (end = bytes.find('\n', read.whole)) != std::string::npos; ++number) {
+  for (size_t end; (end = bytes.find('\n', read.whole)) != std::string::npos; read.whole = end + 1) {
+    ++lines;
     try {
       use(parse_object(std::string_view(bytes).substr(read.whole, end - read.whole)));
     } catch (const Error& error) {
-      throw Error(cat(path, ":", number, ": this is no line of results (", error.what(),
-                      "); name another folder with -o, or delete the line"));
+      throw Error(cat(path, ":", lines, ": this is no line of results (", error.what(),
+                      "); name another place with -o, or delete the line"));
     }
-    read.whole = end + 1;
   }
   read.damaged = read.whole < bytes.size();
+  const std::string_view rest = std::string_view(bytes).substr(read.whole);
+  if (rest.substr(0, begin.size()) != begin.substr(0, rest.size())) {
+    throw Error(cat(path, ":", lines + 1, ": this is no line of results; name another place with -o"));
+  }
   return read;
 }
 

@@ -26,8 +26,9 @@ struct ResultsRead {
   size_t whole = 0;      // bytes of whole lines
   bool damaged = false;  // something was behind them
 };
-// use gets each whole line. A file that is not there is empty. Throws Error naming the line that is none of ours.
-ResultsRead read_results(const std::string& path, const std::function<void(const Json&)>& use);
+// use gets each whole line. begin: of all our lines; a rest that does not begin so was written by another program. A
+// file that is not there is empty. Throws Error naming the line that is none of ours, and what `use` throws.
+ResultsRead read_results(const std::string& path, std::string_view begin, const std::function<void(const Json&)>& use);
 
 // Adds lines to a file of results, each at once.
 class ResultsWriter {

@@ -54,19 +54,21 @@ TEST_CASE("results go on behind the last whole line") {
   const std::string path = folder.path("r.jsonl");
   std::vector<int64_t> read;
   const auto use = [&](const Json& json) { read.push_back(json.at("n").integer()); };
-  CHECK(read_results(path, use).whole == 0);
+  CHECK(read_results(path, "{\"n\":", use).whole == 0);
   ResultsWriter(path, 0).write(Json::Object{{"n", 1}});
-  std::ofstream(path, std::ios::app) << "{\"n\": 2";
-  const ResultsRead cut = read_results(path, use);
+  std::ofstream(path, std::ios::app) << "{\"n\":2";
+  const ResultsRead cut = read_results(path, "{\"n\":", use);
   CHECK(cut.damaged);
   CHECK(cut.whole == std::string("{\"n\":1}\n").size());
   ResultsWriter(path, cut.whole).write(Json::Object{{"n", 3}});
   CHECK(read_file(path) == "{\"n\":1}\n{\"n\":3}\n");
   read.clear();
-  CHECK_FALSE(read_results(path, use).damaged);
+  CHECK_FALSE(read_results(path, "{\"n\":", use).damaged);
   CHECK(read == std::vector<int64_t>{1, 3});
   std::ofstream(path, std::ios::app) << "no JSON\n";
-  CHECK(error_of([&] { read_results(path, use); }).starts_with(path + ":3: this is no line of results"));
+  CHECK(error_of([&] { read_results(path, "{\"n\":", use); }).starts_with(path + ":3: this is no line of results"));
+  const std::string foreign = folder.write("notes.txt", "by another program");
+  CHECK(error_of([&] { read_results(foreign, "{\"n\":", use); }).starts_with(foreign + ":1: this is no line"));
 }
 
 TEST_CASE("what can no longer be written is an error, what was written stands") {
@@ -88,7 +90,7 @@ TEST_CASE("what can no longer be written is an error, what was written stands") 
   CHECK(message == cat("cannot write ", path, ": File too large"));
   CHECK(read_file(path).starts_with("{\"n\":1}\n"));
   std::vector<int64_t> read;
-  CHECK(read_results(path, [&](const Json& json) { read.push_back(json.at("n").integer()); }).damaged);
+  CHECK(read_results(path, "{\"n\":", [&](const Json& json) { read.push_back(json.at("n").integer()); }).damaged);
   CHECK(read == std::vector<int64_t>{1});
 }
 

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include "core/error.h"
 
 namespace kvmerger::eval {
 namespace {
+
+constexpr std::string_view kBegin = "{\"task\":";  // of a prediction
 
 Json::Array array_of(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
 
@@ -108,7 +111,7 @@ Json to_json(const Prediction& prediction) {
 
 std::set<PredictionKey> read_prediction_keys(const std::string& path, ResultsRead& read) {
   std::set<PredictionKey> keys;
-  read = read_results(path, [&](const Json& line) {
+  read = read_results(path, kBegin, [&](const Json& line) {
     const auto text = [&](const char* key) { return line.at(key).text(); };
     keys.insert({text("task"), text("id"), text("method"), text("policy"), text("heads"), text("fit"), text("budget"),
                  text("mode")});

@@ -1,13 +1,6 @@
 #include "eval/rows.h"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string_view>
 #include <tuple>
 
@@ -45,18 +38,6 @@ RowKey key_from_json(const Json& json) {
   key.sizes = {count(json, "context"), count(json, "continuation"), count(json, "passages"), count(json, "questions"),
                static_cast<uint64_t>(json.at("seed").integer())};
   return key;
-}
-
-Error cannot(const char* what, const std::string& path) {
-  return Error(cat("cannot ", what, " ", path, ": ", std::strerror(errno)));
-}
-
-std::string read_all(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw cannot("read", path);
-  std::ostringstream bytes;
-  if (file.peek() != std::ifstream::traits_type::eof()) bytes << file.rdbuf();
-  return std::move(bytes).str();
 }
 
 }  // namespace
@@ -117,35 +98,9 @@ Row row_from_json(const Json& json) {
 
 RowsRead read_rows(const std::string& path) {
   RowsRead read;
-  if (!std::filesystem::exists(path)) return read;
-  const std::string bytes = read_all(path);
-  for (size_t number = 1, end; (end = bytes.find('\n', read.whole)) != std::string::npos; ++number) {
-    try {
-      read.rows.push_back(row_from_json(parse_json(std::string_view(bytes).substr(read.whole, end - read.whole))));
-    } catch (const Error& error) {
-      throw Error(cat(path, ":", number, ": this is no row of results (", error.what(),
-                      "); name another file with -o, or delete the line"));
-    }
-    read.whole = end + 1;
-  }
-  read.damaged = read.whole < bytes.size();
-  // What an interrupted write leaves is the beginning of a row. Anything else was written by another program.
-  const std::string_view rest = std::string_view(bytes).substr(read.whole);
-  if (rest.substr(0, kBegin.size()) != kBegin.substr(0, rest.size())) {
-    throw Error(cat(path, ":", read.rows.size() + 1, ": this is no row of results; name another file with -o"));
-  }
+  static_cast<ResultsRead&>(read) =
+      read_results(path, kBegin, [&](const Json& line) { read.rows.push_back(row_from_json(line)); });
   return read;
-}
-
-RowWriter::RowWriter(const std::string& path, size_t whole)
-    : path_(path), file_(std::fopen(path.c_str(), "ab"), &std::fclose) {
-  if (!file_ || ftruncate(fileno(file_.get()), static_cast<off_t>(whole)) != 0) throw cannot("write", path);
-}
-
-void RowWriter::write(const Row& row) {
-  const std::string line = dump_json(to_json(row), -1) + "\n";
-  const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
-  if (!written || std::fflush(file_.get()) != 0) throw cannot("write", path_);
 }
 
 }  // namespace kvmerger::eval

@@ -2,14 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
 #include "engine/compactor.h"
+#include "eval/json_lines.h"
 #include "eval/tasks.h"
 
 namespace kvmerger::eval {
@@ -44,25 +43,20 @@ Json to_json(const Row& row);
 // Throws Error saying what is missing.
 Row row_from_json(const Json& json);
 
-// The rows of a file that may not be there. A last line that is not whole, as an interrupted write leaves it, is not
-// counted; `whole` is then where it begins. Throws Error naming the line when the file is not one of rows.
-struct RowsRead {
+// The rows of a file that may not be there. Throws Error naming the line when the file is not one of rows.
+struct RowsRead : ResultsRead {
   std::vector<Row> rows;
-  size_t whole = 0;      // bytes of whole lines
-  bool damaged = false;  // something was behind them
 };
 RowsRead read_rows(const std::string& path);
 
-// Adds rows to a file, each at once.
+// Adds rows to a file, each at once. Throws as ResultsWriter does.
 class RowWriter {
  public:
-  // Cuts off what is behind `whole` bytes. Throws Error when the file cannot be written.
-  RowWriter(const std::string& path, size_t whole);
-  void write(const Row& row);  // throws Error
+  RowWriter(const std::string& path, size_t whole) : writer_(path, whole) {}
+  void write(const Row& row) { writer_.write(to_json(row)); }
 
  private:
-  std::string path_;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+  ResultsWriter writer_;
 };
 
 }  // namespace kvmerger::eval

@@ -12,7 +12,6 @@ namespace kvmerger::eval {
 namespace {
 
 using engine::Session;
-using Candidates = std::vector<const Candidate*>;
 
 // What is measured on one cache. Lines: NLL per token of the right answers, and the share answered exactly.
 struct LineResult {
@@ -103,8 +102,7 @@ Cache Measurement::read(const std::string& what, const std::vector<Token>& token
 }
 
 Caches Measurement::read_all(const Candidates& group) {
-  policy::Needs needs;
-  for (const Candidate* candidate : group) needs = engine::all_of(needs, candidate->compactor.needs());
+  const policy::Needs needs = needs_of(group);
   Caches caches;
   caches.text = read(tasks_.text, tasks_.excerpt.context, needs);
   if (tasks_.lines) caches.lines = read(cat(tasks_.lines->count, " lines"), tasks_.lines->record, needs);
@@ -213,27 +211,6 @@ void Measurement::run(const Candidates& group) {
     listener_.doing(cat(tasks_.text, ": ", candidate->name, " ", candidate->compactor.spec().budget));
     listener_.row(measure(caches, *candidate));
   }
-}
-
-// Whether one reading serves both: a session records over one window only.
-bool together(const Candidate& left, const Candidate& right) {
-  const uint32_t a = left.compactor.needs().window, b = right.compactor.needs().window;
-  return a == b || a == 0 || b == 0;
-}
-
-std::vector<Candidates> groups(std::span<const Candidate* const> candidates) {
-  std::vector<Candidates> groups;
-  for (const Candidate* candidate : candidates) {
-    const auto found = std::ranges::find_if(groups, [&](const Candidates& group) {
-      return std::ranges::all_of(group, [&](const Candidate* member) { return together(*member, *candidate); });
-    });
-    if (found == groups.end()) {
-      groups.push_back({candidate});
-    } else {
-      found->push_back(candidate);
-    }
-  }
-  return groups;
 }
 
 }  // namespace

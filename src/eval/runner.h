@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/compactor.h"
 #include "engine/session.h"
+#include "eval/candidates.h"
 #include "eval/rows.h"
 #include "eval/tasks.h"
 #include "text/tokenizer.h"
@@ -35,11 +35,6 @@ struct TextTasks {
 // Throws Error when the text is too short, UsageError when the context is.
 TextTasks make_tasks(const text::Tokenizer& tokenizer, const std::string& name, const std::string& text,
                      const TaskSizes& sizes);
-
-struct Candidate {
-  std::string name;  // as the user wrote the method
-  engine::Compactor compactor;
-};
 
 RowKey row_key(const Bench& bench, const TextTasks& tasks, const Candidate& candidate);
 

@@ -1,0 +1,88 @@
+#include "eval/trace.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "core/error.h"
+#include "eval/json_lines.h"
+
+namespace kvmerger::eval {
+namespace {
+
+double rounded(double value) { return std::round(value * 1000) / 1000; }
+
+Json::Array read_records(const std::string& path) {
+  if (!std::filesystem::exists(path)) return {};
+  try {
+    return parse_json(read_file(path)).at("samples").array();
+  } catch (const Error& error) {
+    throw Error(cat(path, " holds no traces (", error.what(), "); delete it, or name another place with -o"));
+  }
+}
+
+bool same(const Json& left, const Json& right) {
+  return std::ranges::all_of(std::initializer_list<const char*>{"task", "id", "method", "budget"},
+                             [&](const char* key) { return left.at(key).text() == right.at(key).text(); });
+}
+
+}  // namespace
+
+std::vector<double> similarity(std::span<const float> keys, uint32_t head_dim) {
+  const size_t count = std::min<size_t>(keys.size() / head_dim, kMostCompared);
+  const auto dot = [&](size_t left, size_t right) {
+    double sum = 0;
+    for (size_t at = 0; at < head_dim; ++at) sum += double{keys[left * head_dim + at]} * keys[right * head_dim + at];
+    return sum;
+  };
+  std::vector<double> lengths(count), cosines(count * count);
+  for (size_t key = 0; key < count; ++key) lengths[key] = std::sqrt(dot(key, key));
+  for (size_t left = 0; left < count; ++left) {
+    for (size_t right = 0; right < count; ++right) {
+      const double both = lengths[left] * lengths[right];
+      cosines[left * count + right] = both > 0 ? rounded(dot(left, right) / both) : 0;
+    }
+  }
+  return cosines;
+}
+
+std::vector<std::vector<uint32_t>> sources(const kv::HeadPlan& plan) {
+  std::vector<std::vector<uint32_t>> rows;
+  for (uint32_t row = 0; row < plan.rows(); ++row) {
+    std::vector<uint32_t> own;
+    for (const kv::Source& source : plan.key[row]) own.push_back(source.row);
+    for (const kv::Source& source : plan.value[row]) own.push_back(source.row);
+    std::ranges::sort(own);
+    own.erase(std::unique(own.begin(), own.end()), own.end());
+    rows.push_back(std::move(own));
+  }
+  return rows;
+}
+
+Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, const Candidate& candidate,
+                  const std::string& task, const std::string& id) {
+  const uint32_t layer = session.model().config().layers / 2;
+  const engine::Session::HeadTrace trace = session.trace(candidate.compactor, layer, 0);
+  Json::Array tokens, rows;
+  for (const engine::Token token : session.tokens()) tokens.emplace_back(tokenizer.piece(token, true));
+  for (const std::vector<uint32_t>& own : sources(trace.plan)) rows.emplace_back(Json::Array(own.begin(), own.end()));
+  const std::vector<double> cosines = similarity(trace.keys, trace.head_dim);
+  return Json::Object{{"task", task},
+                      {"id", id},
+                      {"method", candidate.name},
+                      {"budget", candidate.compactor.spec().budget},
+                      {"layer", layer},
+                      {"head", 0},
+                      {"tokens", tokens},
+                      {"rows", rows},
+                      {"similarity", Json::Array(cosines.begin(), cosines.end())}};
+}
+
+void add_trace(const std::string& path, const Json& record) {
+  Json::Array records = read_records(path);
+  std::erase_if(records, [&](const Json& other) { return same(other, record); });
+  records.push_back(record);
+  write_atomically(path, dump_json(Json::Object{{"samples", std::move(records)}}, -1) + "\n");
+}
+
+}  // namespace kvmerger::eval

@@ -1,0 +1,32 @@
+// What compaction makes of one head's tokens, for figures: traces.json.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "engine/session.h"
+#include "eval/candidates.h"
+#include "text/tokenizer.h"
+
+namespace kvmerger::eval {
+
+inline constexpr uint32_t kMostCompared = 256;  // keys, from the first on
+
+// [n * n] cosines of the first n = kMostCompared keys at most, by row, rounded to three digits. keys: [rows, head_dim].
+std::vector<double> similarity(std::span<const float> keys, uint32_t head_dim);
+
+// Of each surviving row, the old rows it is made of, keys and values together, in order.
+std::vector<std::vector<uint32_t>> sources(const kv::HeadPlan& plan);
+
+// A record of traces.json: the first KV head of the middle layer, before the session is compacted. The session holds
+// every token it has seen as a row of its own.
+Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, const Candidate& candidate,
+                  const std::string& task, const std::string& id);
+
+// Puts the record into the file, in place of one of the same task, sample, method and budget. Throws Error.
+void add_trace(const std::string& path, const Json& record);
+
+}  // namespace kvmerger::eval
