@@ -47,10 +47,10 @@ TEST_CASE("wrong usage is 2 and points to the help") {
   expect(2, {"unknown flag '-ngl'"}, run_with({"-ngl", "5"}));
   expect(2, {"--prompt"}, run_program({KVMERGER_BINARY, "run", "-p"}));
   expect(2, {"-p", "-f"}, kvmerger({"run"}));
-  expect(2, {"q4_0", "f16"}, run_with({"-ctk", "q8_0"}));
+  expect(2, {"q4_0", "f16", "q8_0"}, run_with({"-ctk", "q4_0"}));
   expect(2, {"--ctx-size"}, run_with({"-c", "-5"}));
   expect(2, {"--ctx-size"}, run_with({"-c", "99999999999999999999"}));
-  expect(2, {"--batch-size"}, run_with({"-b", "0"}));
+  expect(2, {"--batch-size"}, run_with({"-b", "-1"}));
   expect(2, {"--threads"}, run_program({KVMERGER_BINARY, "run", "-p", "Hello", "-t", "x"}));
   expect(2, {"--seed"}, run_with({"-s", "-2"}));
   expect(2, {"--truncate"}, run_with({"--truncate", "right"}));
