@@ -7,7 +7,10 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <set>
 #include <thread>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/evaluation.h"
