@@ -9,6 +9,8 @@
 namespace kvmerger::kernels {
 namespace {
 
+constexpr uint32_t kMaxHeadDim = 256;
+
 // Element `index` of a page's keys or values, of dimension dim of the row in slot.
 double element(const std::byte* values, const HeadRows& head, RowType type, size_t index, uint32_t dim, uint32_t slot) {
   if (type == RowType::kQ8) {

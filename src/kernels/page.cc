@@ -90,21 +90,6 @@ void write_values(T* page, uint32_t head_dim, uint32_t slot, uint32_t count, con
   }
 }
 
-// q8_0: dimension d of a row's block b gets round(value / scale), the scale being the largest magnitude / 127 as f16.
-void quantise(const float* row, uint32_t head_dim, int8_t* to, uint16_t* scales) {
-  for (uint32_t first = 0; first < head_dim; first += kScaleBlock) {
-    const uint32_t last = std::min(first + kScaleBlock, head_dim);
-    float largest = 0;
-    for (uint32_t dim = first; dim < last; ++dim) largest = std::max(largest, std::abs(row[dim]));
-    const uint16_t half = half_from_float(largest / 127);
-    const float scale = float_from_half(half), inverse = scale > 0 ? 1 / scale : 0;
-    for (uint32_t dim = first; dim < last; ++dim) {
-      to[dim] = static_cast<int8_t>(std::lrint(std::clamp(row[dim] * inverse, -127.0F, 127.0F)));
-    }
-    scales[first / kScaleBlock] = half;
-  }
-}
-
 uint16_t* scales_of(std::byte* part, uint32_t head_dim) {
   return reinterpret_cast<uint16_t*>(part + size_t{kPageRows} * head_dim);
 }
@@ -125,16 +110,23 @@ struct Strides {
 constexpr Strides key_strides() { return {1, kPageRows}; }
 constexpr Strides value_strides(uint32_t head_dim) { return {head_dim, 1}; }
 
+// Dimension d of a row's block becomes round(value / scale), the scale being the largest magnitude / 127 as f16.
 void write_quantised(std::byte* part, Strides strides, uint32_t head_dim, uint32_t slot, uint32_t count,
                      const float* rows, size_t stride) {
-  int8_t row[kMaxHeadDim];
-  uint16_t scales[scale_blocks(kMaxHeadDim)];
   for (uint32_t index = 0; index < count; ++index) {
-    quantise(rows + index * stride, head_dim, row, scales);
+    const float* row = rows + index * stride;
     int8_t* to = reinterpret_cast<int8_t*>(part) + (slot + index) * strides.row;
-    for (uint32_t dim = 0; dim < head_dim; ++dim) to[dim * strides.dim] = row[dim];
-    for (uint32_t block = 0; block < scale_blocks(head_dim); ++block) {
-      scales_of(part, head_dim)[block * kPageRows + slot + index] = scales[block];
+    for (uint32_t first = 0; first < head_dim; first += kScaleBlock) {
+      const uint32_t last = std::min(first + kScaleBlock, head_dim);
+      float largest = 0;
+      for (uint32_t dim = first; dim < last; ++dim) largest = std::max(largest, std::abs(row[dim]));
+      const uint16_t half = half_from_float(largest / 127);
+      const float scale = float_from_half(half), inverse = scale > 0 ? 1 / scale : 0;
+      for (uint32_t dim = first; dim < last; ++dim) {
+        const float steps = std::clamp(row[dim] * inverse, -127.0F, 127.0F);
+        to[dim * strides.dim] = static_cast<int8_t>(std::lrint(steps));
+      }
+      scales_of(part, head_dim)[first / kScaleBlock * kPageRows + slot + index] = half;
     }
   }
 }

@@ -7,7 +7,6 @@
 namespace kvmerger::kernels {
 
 inline constexpr uint32_t kPageRows = 16;
-inline constexpr uint32_t kMaxHeadDim = 256;
 
 enum class RowType : uint8_t { kF32, kF16, kQ8 };
 inline constexpr const char* kRowTypeNames[] = {"f32", "f16", "q8_0"};  // in that order, as llama.cpp calls them
