@@ -6,12 +6,12 @@
 #include <chrono>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <set>
 #include <thread>
 #include <vector>
 
+#include "bench/machine.h"
 #include "cli/commands.h"
 #include "cli/evaluation.h"
 #include "cli/format.h"
@@ -35,14 +35,6 @@ void check(const EvalOptions& options) {
   if (options.tasks.empty()) throw UsageError("no tasks: name some with --tasks, e.g. --tasks longbench/qasper,needle");
   if (options.methods.empty()) throw UsageError("no methods: name them with --policies, e.g. --policies none,default");
   if (options.output.empty()) throw UsageError("no folder for the predictions: name one with -o");
-}
-
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("model name")) return line.substr(std::min(line.find(':') + 2, line.size()));
-  }
-  return "unknown";
 }
 
 std::string now_text() {
@@ -134,7 +126,7 @@ eval::RunFacts Run::facts() const {
   facts.model_name = model.name;
   facts.fingerprint = model.fingerprint;
   facts.model_context = loaded_.model->config().context;
-  facts.cpu = cpu_name();
+  facts.cpu = bench::cpu_name();
   facts.simd = engine::simd_target();
   facts.threads = options_.threads > 0 ? options_.threads : std::max(1U, std::thread::hardware_concurrency());
   facts.mode = model_->mode();
@@ -150,7 +142,8 @@ eval::RunFacts Run::facts() const {
   facts.limit = options_.limit;
   facts.context = model_->options.context;
   facts.seed = options_.seed;
-  facts.haystack = options_.haystack;
+  facts.data = fs::absolute(options_.data).lexically_normal().string();
+  if (!options_.haystack.empty()) facts.haystack = fs::absolute(options_.haystack).lexically_normal().string();
   facts.started = now_text();
   return facts;
 }
@@ -197,8 +190,8 @@ void Run::work() {
   for (const eval::TaskFile& task : tasks_) predictions += look_over(task);
   log_info(cat(loaded_.model->facts().name, ", ", model_->mode(), ": ", tasks_.size(), " tasks, ", predictions,
                " predictions to be made, ", keys_.size(), " are there"));
-  provide_profiles();
   eval::update_run_file((fs::path(options_.output) / "run.json").string(), facts());
+  provide_profiles();
   eval::ResultsWriter writer(predictions_path(), before_.whole);
   Watch watch(predictions);
   Progress progress("");

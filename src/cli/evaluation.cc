@@ -11,21 +11,16 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/shell.h"
 
 namespace kvmerger::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string quoted(const std::string& path) {  // for the shell
-  std::string text = "'";
-  for (const char c : path) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
-
 // The path that the script prints.
 std::string python_path(const std::string& script) {
-  std::FILE* pipe = popen(quoted(script).c_str(), "r");
+  std::FILE* pipe = popen(shell_quoted(script).c_str(), "r");
   if (!pipe) throw Error(cat("cannot start ", script, ": ", std::strerror(errno)));
   std::string out;
   std::array<char, 4096> block;

@@ -41,9 +41,10 @@ Compactor::Compactor(const CompactionSpec& spec)
     : spec_(spec), policy_(policy::make(spec.policy)), heads_(budget::make(spec.heads)), fit_(fit::make(spec.fit)) {
   if (!spec.budget.empty()) size_ = budget::parse_size(spec.budget);
   if (policy_->compresses() && !size_ && !policy_->sizes_itself()) {
-    throw UsageError(
-        cat("policy '", spec.policy,
-            "' needs a budget: --kv-budget 35%, 2048 (rows per head), 64MiB or auto:0.1 (predicted error)"));
+    throw UsageError(cat(
+        "policy '", spec.policy,
+        "' needs a budget (--kv-budget; of quality and eval --budgets): 35%, 2048 (rows per head), 64MiB or auto:0.1 ",
+        "(predicted error)"));
   }
   if (!policy_->compresses() && size_) {
     throw UsageError(cat("--kv-budget ", spec.budget, " has no effect with policy '", spec.policy,

@@ -98,8 +98,8 @@ TEST_CASE("a continuation follows its context in the text, and is the same at ev
   task.options = parse_json(R"({"tokens": 30})");
   const Sample long_one = make_continuation(task, haystack, {200, -1, 0}, 7, bytes.tokenizer);
   const Sample short_one = make_continuation(task, haystack, {100, -1, 0}, 7, bytes.tokenizer);
-  CHECK(long_one.context.size() == 170);
-  CHECK(short_one.context.size() == 70);
+  CHECK(long_one.context.size() == 200 - 30 - 1);  // the begin of every text is a token too
+  CHECK(short_one.context.size() == 100 - 30 - 1);
   CHECK(long_one.continuation.size() == 30);
   CHECK(long_one.continuation == short_one.continuation);
   CHECK(long_one.context.ends_with(short_one.context));

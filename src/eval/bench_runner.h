@@ -1,5 +1,5 @@
 // Answers samples with methods at budgets: reads a prompt once for all methods that record the same, compresses copies
-// of the cache, and generates from each. Memory: one full cache and one compressed copy.
+// of the cache, and generates from each. Memory: the full cache and a copy of it, which shrinks when it is compressed.
 #pragma once
 
 #include <cstdint>

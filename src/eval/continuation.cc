@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "engine/prompt.h"
 #include "eval/generators.h"
 
 namespace kvmerger::eval {
@@ -18,7 +19,10 @@ size_t random_border(const std::string& text, Rng rng, uint32_t scored) {
   const size_t half = text.size() / 2, room = std::min(half, scored * kBytesPerToken);
   const auto place = half + static_cast<size_t>(rng.uniform() * static_cast<double>(half - room));
   const size_t end = text.find(". ", place);
-  return end == std::string::npos ? place : end + 1;
+  if (end != std::string::npos) return end + 1;
+  size_t border = place;
+  while (border < text.size() && !begins_character(text[border])) ++border;
+  return border;
 }
 
 Error too_short(const TaskFile& task, uint32_t needed) {
@@ -36,7 +40,10 @@ Sample make_continuation(const TaskFile& task, const Haystack& haystack, const C
     throw Error(
         cat("the task ", task.name, " scores ", scored, " tokens, its length of ", cell.length, " is too small"));
   }
-  const uint32_t read = cell.length - scored;
+  const engine::PromptFrame frame = engine::prompt_frame(tokenizer, task.chat);
+  const size_t around = frame.begin.size() + frame.end.size();
+  if (scored + around >= cell.length) throw too_short(task, cell.length);
+  const auto read = static_cast<uint32_t>(cell.length - scored - around);
   const std::string& text = haystack.text(cell.sample);
   // The same at every length: what is scored does not change, only how much is read before.
   const uint64_t same = seed_of(task, {0, -1, cell.sample}, seed);

@@ -120,12 +120,15 @@ uint64_t seed_of(const TaskFile& task, const Cell& cell, uint32_t seed) {
   return hasher.digest64();
 }
 
+Rng Recipe::rng() const { return Rng(seed_of(task, cell, seed)); }
+Rng Recipe::text_rng() const { return Rng(seed_of(task, {0, -1, cell.sample}, seed)); }
+
 bool is_generated(const TaskFile& task) { return task.format.starts_with(kPrefix); }
 
 Sample generate_sample(const TaskFile& task, const Haystack& haystack, const Cell& cell, uint32_t seed,
                        const std::function<size_t(const Sample&)>& size) {
   const Maker& maker = maker_of(task);
-  const Recipe recipe{task, haystack, cell, seed_of(task, cell, seed)};
+  const Recipe recipe{task, haystack, cell, seed};
   const auto make = [&](uint32_t units) {
     Draft draft = maker.make(recipe, units);
     Sample sample = make_sample(task, cell.id(), draft.context, {{"input", draft.input}});

@@ -51,9 +51,10 @@ struct Recipe {
   const TaskFile& task;
   const Haystack& haystack;
   Cell cell;
-  uint64_t seed;  // of this cell
+  uint32_t seed;  // the user's
 
-  Rng rng() const { return Rng(seed); }
+  Rng rng() const;       // of this cell
+  Rng text_rng() const;  // the same at every length and depth
 };
 uint64_t seed_of(const TaskFile& task, const Cell& cell, uint32_t seed);
 struct Draft {

@@ -63,6 +63,7 @@ void check_laws(const TaskFile& task, const Cell& cell, size_t unit_words) {
   CHECK(words + unit_words > cell.length);
   CHECK(make(task, cell).context == sample.context);
   CHECK(make(task, {cell.length, cell.depth, cell.sample + 1}).context != sample.context);
+  CHECK(make(task, cell, 1).context != sample.context);
   CHECK(sample.id == cell.id());
   CHECK_FALSE(sample.answers.empty());
   CHECK(parse_json(dump_json(sample.extra)).at("length").integer() == cell.length);

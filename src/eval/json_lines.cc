@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/shell.h"
 
 namespace kvmerger::eval {
 namespace {
@@ -18,18 +19,12 @@ Error cannot(const char* what, const std::string& path) {
   return Error(cat("cannot ", what, " ", path, ": ", std::strerror(errno)));
 }
 
-std::string quoted(const std::string& path) {  // for the shell
-  std::string text = "'";
-  for (const char c : path) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
-
 // The lines of a plain or compressed file.
 class Lines {
  public:
   explicit Lines(const std::string& path) : path_(path), packed_(path.ends_with(".gz")) {
     if (access(path.c_str(), R_OK) != 0) throw cannot("read", path);
-    file_ = packed_ ? popen(cat("gzip -dc < ", quoted(path)).c_str(), "r") : std::fopen(path.c_str(), "rb");
+    file_ = packed_ ? popen(cat("gzip -dc < ", shell_quoted(path)).c_str(), "r") : std::fopen(path.c_str(), "rb");
     if (!file_) throw cannot("read", path);
   }
   Lines(const Lines&) = delete;

@@ -45,7 +45,7 @@ Draft make_needle(const Recipe& recipe, uint32_t units) {
     many_needles(draft, hidden, depth, count, recipe.cell.sample);
   }
   // The text is the same at every length and depth, so that these alone make a difference.
-  Rng rng(recipe.cell.sample);
+  Rng rng = recipe.text_rng();
   draft.context = hide(recipe.haystack.sentences(recipe.cell.sample, rng.uniform(), units), hidden);
   draft.extra.emplace_back("needles", count);
   return draft;

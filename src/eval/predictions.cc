@@ -35,6 +35,7 @@ Json to_json(const RunFacts& facts) {
                       {"limit", facts.limit},
                       {"context", facts.context},
                       {"seed", facts.seed},
+                      {"data", facts.data},
                       {"haystack", facts.haystack},
                       {"started", facts.started}};
 }
@@ -47,7 +48,7 @@ void check_same(const Json& before, const Json& now, const std::string& path) {
         cat(path, " is of another run: its ", field, " is ", was, ", now ", is, "; name another folder with -o"));
   };
   check("model", before.at("model").at("fingerprint"), now.at("model").at("fingerprint"));
-  for (const char* field : {"mode", "limit", "context", "seed", "haystack"}) {
+  for (const char* field : {"mode", "limit", "context", "seed", "data", "haystack"}) {
     check(field, before.at(field), now.at(field));
   }
 }
@@ -123,7 +124,13 @@ void update_run_file(const std::string& path, const RunFacts& facts) {
   Json now = normal(to_json(facts));
   if (std::filesystem::exists(path)) {
     const Json before = read_run_file(path);
-    check_same(before, now, path);
+    try {
+      check_same(before, now, path);
+    } catch (const UsageError&) {
+      throw;
+    } catch (const Error& error) {
+      throw Error(cat(path, " is not the file of a run (", error.what(), "); name another folder with -o"));
+    }
     Json::Object members = *before.get<Json::Object>();
     for (auto& [name, value] : members) {
       if (name == "tasks" || name == "methods") value = joined(value.array(), now.at(name).array());
