@@ -156,7 +156,7 @@ TEST_CASE("what cannot be measured is refused in one line, before any work") {
 }
 
 TEST_CASE("an interrupt ends it with whole output, and so does a reader that goes away") {
-  Program program(command_line(bench({"-p", "8", "-n", "1000", "-d", "2000", "-r", "1000", "-o", "json"})));
+  Program program(command_line(bench({"-p", "8", "-n", "2000", "-d", "100", "-r", "20", "-o", "json"})));
   REQUIRE(program.wait_for("\"avg_ts\"", false));
   program.signal(SIGINT);
   const Outcome outcome = program.wait();
