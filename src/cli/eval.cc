@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -164,26 +163,12 @@ void Run::answer(const eval::TaskFile& task, const eval::BenchListener& listener
   }
 }
 
-// Tells of each prediction, and how long the others will take.
-class Watch {
- public:
-  explicit Watch(size_t predictions) : predictions_(predictions), start_(std::chrono::steady_clock::now()) {}
-
-  void say(const eval::Prediction& prediction) {
-    ++done_;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    const double left = seconds / static_cast<double>(done_) * static_cast<double>(predictions_ - done_);
-    const double share = static_cast<double>(prediction.rows) / static_cast<double>(prediction.rows_before);
-    log_info(cat("[", done_, "/", predictions_, "] ", prediction.key.task, " ", prediction.index, "  ",
-                 prediction.key.method, prediction.key.budget.empty() ? "" : " ", prediction.key.budget, "  ",
-                 thousands(prediction.prompt_tokens), " tokens, rows ", share_text(share), ", ", prediction.new_tokens,
-                 " new  (about ", seconds_text(left), " left)"));
-  }
-
- private:
-  size_t predictions_, done_ = 0;
-  std::chrono::steady_clock::time_point start_;
-};
+std::string summary(const eval::Prediction& prediction) {
+  const double share = static_cast<double>(prediction.rows) / static_cast<double>(prediction.rows_before);
+  return cat(prediction.key.task, " ", prediction.index, "  ", prediction.key.method,
+             prediction.key.budget.empty() ? "" : " ", prediction.key.budget, "  ", thousands(prediction.prompt_tokens),
+             " tokens, rows ", share_text(share), ", ", prediction.new_tokens, " new");
+}
 
 void Run::work() {
   size_t predictions = 0;
@@ -193,7 +178,7 @@ void Run::work() {
   eval::update_run_file((fs::path(options_.output) / "run.json").string(), facts());
   provide_profiles();
   eval::ResultsWriter writer(predictions_path(), before_.whole);
-  Watch watch(predictions);
+  Countdown countdown(predictions);
   Progress progress("");
   eval::BenchListener listener;
   listener.doing = [&](const std::string& what) { progress.say(what); };
@@ -201,7 +186,7 @@ void Run::work() {
   listener.done = [&](const eval::Prediction& prediction) {
     writer.write(eval::to_json(prediction));
     progress.say("");
-    watch.say(prediction);
+    countdown.say(summary(prediction));
   };
   if (options_.traces) {
     const std::string path = (fs::path(options_.output) / "traces.json").string();

@@ -47,4 +47,11 @@ engine::RunHooks Progress::hooks() {
   return {[this](uint32_t done, uint32_t total) { show(done, total); }, [] { return interrupted(); }};
 }
 
+void Countdown::say(const std::string& what) {
+  ++done_;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double left = seconds / static_cast<double>(done_) * static_cast<double>(pieces_ - done_);
+  log_info(cat("[", done_, "/", pieces_, "] ", what, "  (about ", seconds_text(left), " left)"));
+}
+
 }  // namespace kvmerger::cli

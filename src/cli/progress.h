@@ -24,4 +24,15 @@ class Progress {
   std::chrono::steady_clock::time_point start_;
 };
 
+// Tells of each piece of work that is done, as [1/8], and how long the others will take.
+class Countdown {
+ public:
+  explicit Countdown(size_t pieces) : pieces_(pieces), start_(std::chrono::steady_clock::now()) {}
+  void say(const std::string& what);
+
+ private:
+  size_t pieces_, done_ = 0;
+  std::chrono::steady_clock::time_point start_;
+};
+
 }  // namespace kvmerger::cli

@@ -1,7 +1,6 @@
 // kvmerger quality: methods at budgets, measured against the full cache on texts (src/eval).
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <set>
 
@@ -70,28 +69,14 @@ std::vector<Todo> left_to_do(const eval::Bench& bench, const std::vector<eval::T
   return todo;
 }
 
-// Tells of each row, and how long the others will take.
-class Watch {
- public:
-  explicit Watch(size_t rows) : rows_(rows), start_(std::chrono::steady_clock::now()) {}
-
-  void say(const eval::Row& row) {
-    ++done_;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    const double left = seconds / static_cast<double>(done_) * static_cast<double>(rows_ - done_);
-    const eval::RowKey& key = row.key;
-    std::string line = cat("[", done_, "/", rows_, "] ", key.text, " ", key.sizes.context, "  ", key.method);
-    if (!key.spec.budget.empty()) line += " " + key.spec.budget;
-    line +=
-        cat("  rows ", share_text(row.rows_share), "  KL ", fixed(row.kl, 5), "  recall ", fixed(row.recall_dnll, 4));
-    if (row.lines) line += cat("  lines ", fixed(row.lines->em, 2), " of ", fixed(row.lines->em_full, 2));
-    log_info(cat(line, "  (about ", seconds_text(left), " left)"));
-  }
-
- private:
-  size_t rows_, done_ = 0;
-  std::chrono::steady_clock::time_point start_;
-};
+std::string summary(const eval::Row& row) {
+  const eval::RowKey& key = row.key;
+  std::string line = cat(key.text, " ", key.sizes.context, "  ", key.method);
+  if (!key.spec.budget.empty()) line += " " + key.spec.budget;
+  line += cat("  rows ", share_text(row.rows_share), "  KL ", fixed(row.kl, 5), "  recall ", fixed(row.recall_dnll, 4));
+  if (row.lines) line += cat("  lines ", fixed(row.lines->em, 2), " of ", fixed(row.lines->em_full, 2));
+  return line;
+}
 
 size_t rows_of(const std::vector<Todo>& todo) {
   size_t rows = 0;
@@ -100,13 +85,13 @@ size_t rows_of(const std::vector<Todo>& todo) {
 }
 
 void measure_all(const eval::Bench& bench, const std::vector<Todo>& todo, eval::RowWriter& writer) {
-  Watch watch(rows_of(todo));
+  Countdown countdown(rows_of(todo));
   Progress progress("");
   const eval::Listener listener{[&](const std::string& what) { progress.say(what); }, [] { return interrupted(); },
                                 [&](const eval::Row& row) {
                                   writer.write(row);
                                   progress.say("");
-                                  watch.say(row);
+                                  countdown.say(summary(row));
                                 }};
   for (const Todo& text : todo) eval::measure(bench, *text.tasks, text.candidates, listener);
 }
