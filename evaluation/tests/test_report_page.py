@@ -30,7 +30,7 @@ def made_up(tmp_path_factory):
 def small(tmp_path):
     """A run of one task without needles, rows of heads and traces."""
     made_up_run.write(tmp_path, ("none", "h2o"))
-    (tmp_path / "traces.json").unlink()
+    (tmp_path / "traces.jsonl").unlink()
     keep_lines(tmp_path, lambda line: line["task"] == "longbench/qasper" and line["budget"] in ("", "50%"))
     rewrite(tmp_path / "scores.json", lambda scores: {"more_rows": [], "rows": [
         row for row in scores["rows"] if row["task"] == "longbench/qasper" and row["budget"] in ("", "50%")]})
@@ -156,8 +156,7 @@ def test_scores_older_than_predictions_are_made_again(small, monkeypatch):
     ("scores.json", lambda text: '{"rows": [\n}', "scores.json: not valid JSON: Expecting value: line 2"),
     ("scores.json", lambda text: text.replace('"score": ', '"points": '), "scores.json: the scores of none"),
     ("run.json", lambda text: text.replace('"mode"', '"mood"'), "run.json: the field 'mode'"),
-    ("traces.json", lambda text: '{"samples": [7]}', r"traces.json: samples[0]: expected a JSON object, found int"),
-    ("traces.json", lambda text: "{}", "traces.json: there is no list 'samples'"),
+    ("traces.jsonl", lambda text: "7\n", "traces.jsonl:1: expected a JSON object, found 7"),
 ])
 def test_malformed_files_are_named(small, capsys, name, damage, message):
     path = small / name

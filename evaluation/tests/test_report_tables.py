@@ -1,6 +1,7 @@
 """Tables and figures' numbers on runs small enough to work out by hand."""
 
 import dataclasses
+import json
 
 import numpy
 import pytest
@@ -205,6 +206,17 @@ def test_tokens_know_their_rows():
 def test_what_became_of_the_tokens_in_words():
     assert traces.summary(traces.read_trace(TRACE, "here")) == (
         "6 tokens became 4 rows: 1 kept alone, 4 merged into 2 rows (the largest of 2), 1 dropped.")
+
+
+def test_a_trace_made_again_counts_and_an_unfinished_line_does_not(tmp_path):
+    assert traces.read_traces(tmp_path) == []
+    again = TRACE | {"rows": [[0]]}
+    text = "".join(json.dumps(record) + "\n" for record in (TRACE, TRACE | {"method": "h2o"}, again))
+    (tmp_path / "traces.jsonl").write_text(text + json.dumps(TRACE)[:20])
+    assert [(trace.method, len(trace.rows)) for trace in traces.read_traces(tmp_path)] == [("paper", 1), ("h2o", 4)]
+    (tmp_path / "traces.jsonl").write_text("[]\n")
+    with pytest.raises(EvaluationError, match="traces.jsonl:1: expected a JSON object"):
+        traces.read_traces(tmp_path)
 
 
 @pytest.mark.parametrize("change, message", [

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <set>
 #include <thread>
 #include <vector>
@@ -188,9 +189,11 @@ void Run::work() {
     progress.say("");
     countdown.say(summary(prediction));
   };
+  std::optional<eval::ResultsWriter> traces;
   if (options_.traces) {
-    const std::string path = (fs::path(options_.output) / "traces.json").string();
-    listener.trace = [path](const Json& record) { eval::add_trace(path, record); };
+    const std::string path = (fs::path(options_.output) / "traces.jsonl").string();
+    traces.emplace(path, eval::check_traces(path).whole);
+    listener.trace = [&traces](const Json& record) { traces->write(record); };
   }
   for (const eval::TaskFile& task : tasks_) answer(task, listener);
 }

@@ -55,6 +55,7 @@ class Answering {
   uint32_t prompt_tokens_;
   std::vector<Token> continuation_;
   engine::RunHooks hooks_;
+  bool traced_ = false;
 };
 
 engine::RunHooks Answering::showing(const char* doing) const {
@@ -133,7 +134,8 @@ Prediction Answering::predict(const Cache& cache, std::unique_ptr<Session> sessi
   prediction.prompt_tokens = prompt_tokens_;
   prediction.dropped_tokens = prompt_.cut_tokens;
   if (listener_.trace && sample_.index == 0 && compactor.active()) {
-    listener_.trace(trace_record(*session, model_.tokenizer, candidate, sample_.task.name, sample.id));
+    listener_.trace(trace_record(*session, model_.tokenizer, candidate, {sample_.task.name, sample.id, !traced_}));
+    traced_ = true;
   }
   prediction.bytes_full = bytes_of(*session);
   const engine::CompactionReport report = session->compact(compactor, hooks_);

@@ -30,14 +30,23 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-std::vector<std::string> read_texts(const std::string& file, const std::string& folder) {
-  if (!file.empty()) return {read_text(file)};
+// In order; none where there is no such folder.
+std::vector<fs::path> texts_in(const std::string& folder) {
   std::vector<fs::path> paths;
-  std::error_code none;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, none)) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
     if (entry.path().extension() == ".txt") paths.push_back(entry.path());
   }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw Error(cat("cannot read the folder ", folder, ": ", error.message()));
+  }
   std::ranges::sort(paths);
+  return paths;
+}
+
+std::vector<std::string> read_texts(const std::string& file, const std::string& folder) {
+  if (!file.empty()) return {read_text(file)};
+  const std::vector<fs::path> paths = texts_in(folder);
   std::vector<std::string> texts;
   for (const fs::path& path : paths) texts.push_back(read_text(path.string()));
   if (!texts.empty()) return texts;

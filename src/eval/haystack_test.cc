@@ -47,6 +47,7 @@ TEST_CASE("texts come from a file, a folder, or are built in") {
   const Haystack built_in = read_haystack("", folder.path("none"));
   CHECK(built_in.sentences(0, 0, 30).back() != built_in.sentences(0, 0, 1).front());
   CHECK_THROWS_AS(read_haystack(folder.path("none.txt"), ""), Error);
+  CHECK(error_of([&] { read_haystack("", folder.path("c.md")); }).starts_with("cannot read the folder "));
   CHECK(error_of([&] { read_haystack(folder.write("e.txt", " \n"), ""); }).ends_with("is empty"));
 }
 

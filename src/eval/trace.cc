@@ -2,29 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-
-#include "core/error.h"
-#include "eval/json_lines.h"
 
 namespace kvmerger::eval {
 namespace {
 
 double rounded(double value) { return std::round(value * 1000) / 1000; }
-
-Json::Array read_records(const std::string& path) {
-  if (!std::filesystem::exists(path)) return {};
-  try {
-    return parse_json(read_file(path)).at("samples").array();
-  } catch (const Error& error) {
-    throw Error(cat(path, " holds no traces (", error.what(), "); delete it, or name another place with -o"));
-  }
-}
-
-bool same(const Json& left, const Json& right) {
-  return std::ranges::all_of(std::initializer_list<const char*>{"task", "id", "method", "budget"},
-                             [&](const char* key) { return left.at(key).text() == right.at(key).text(); });
-}
 
 }  // namespace
 
@@ -60,15 +42,16 @@ std::vector<std::vector<uint32_t>> sources(const kv::HeadPlan& plan) {
 }
 
 Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, const Candidate& candidate,
-                  const std::string& task, const std::string& id) {
+                  const Traced& traced) {
   const uint32_t layer = session.model().config().layers / 2;
   const engine::Session::HeadTrace trace = session.trace(candidate.compactor, layer, 0);
   Json::Array tokens, rows;
   for (const engine::Token token : session.tokens()) tokens.emplace_back(tokenizer.piece(token, true));
   for (const std::vector<uint32_t>& own : sources(trace.plan)) rows.emplace_back(Json::Array(own.begin(), own.end()));
-  const std::vector<double> cosines = similarity(trace.keys, trace.head_dim);
-  return Json::Object{{"task", task},
-                      {"id", id},
+  std::vector<double> cosines;
+  if (traced.similarity) cosines = similarity(trace.keys, trace.head_dim);
+  return Json::Object{{"task", traced.task},
+                      {"id", traced.id},
                       {"method", candidate.name},
                       {"budget", candidate.compactor.spec().budget},
                       {"layer", layer},
@@ -78,11 +61,8 @@ Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, co
                       {"similarity", Json::Array(cosines.begin(), cosines.end())}};
 }
 
-void add_trace(const std::string& path, const Json& record) {
-  Json::Array records = read_records(path);
-  std::erase_if(records, [&](const Json& other) { return same(other, record); });
-  records.push_back(record);
-  write_atomically(path, dump_json(Json::Object{{"samples", std::move(records)}}, -1) + "\n");
+ResultsRead check_traces(const std::string& path) {
+  return read_results(path, "{\"task\":", [](const Json& line) { line.at("similarity").array(); });
 }
 
 }  // namespace kvmerger::eval

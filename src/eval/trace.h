@@ -1,4 +1,4 @@
-// What compaction makes of one head's tokens, for figures: traces.json.
+// What compaction makes of one head's tokens, for figures: traces.jsonl.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "engine/session.h"
 #include "eval/candidates.h"
+#include "eval/json_lines.h"
 #include "text/tokenizer.h"
 
 namespace kvmerger::eval {
@@ -21,12 +22,18 @@ std::vector<double> similarity(std::span<const float> keys, uint32_t head_dim);
 // Of each surviving row, the old rows it is made of, keys and values together, in order.
 std::vector<std::vector<uint32_t>> sources(const kv::HeadPlan& plan);
 
-// A record of traces.json: the first KV head of the middle layer, before the session is compacted. The session holds
+// Of which sample, and whether the similarity of its keys is told too: it is the same for every candidate.
+struct Traced {
+  const std::string& task;
+  const std::string& id;
+  bool similarity = true;
+};
+// A line of traces.jsonl: the first KV head of the middle layer, before the session is compacted. The session holds
 // every token it has seen as a row of its own.
 Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, const Candidate& candidate,
-                  const std::string& task, const std::string& id);
+                  const Traced& traced);
 
-// Puts the record into the file, in place of one of the same task, sample, method and budget. Throws Error.
-void add_trace(const std::string& path, const Json& record);
+// What the file holds. Throws Error when it is not one of traces.
+ResultsRead check_traces(const std::string& path);
 
 }  // namespace kvmerger::eval

@@ -2,17 +2,9 @@
 
 #include <doctest/doctest.h>
 
-#include "eval/json_lines.h"
 #include "eval/test_folder.h"
 
 namespace kvmerger::eval {
-namespace {
-
-Json record(const char* method, int layer) {
-  return Json::Object{{"task", "t"}, {"id", "i"}, {"method", method}, {"budget", "50%"}, {"layer", layer}};
-}
-
-}  // namespace
 
 TEST_CASE("similarity is the cosine of every pair of the first keys") {
   const std::vector<float> keys{1, 0, 0, 2, 3, 3, 0, 0};      // four keys of two numbers, the last of no direction
@@ -36,19 +28,15 @@ TEST_CASE("a row's sources are those of its key and its value") {
   CHECK(sources(plan) == std::vector<std::vector<uint32_t>>{{0, 1}, {2, 3}});
 }
 
-TEST_CASE("a trace made again takes the place of the one before") {
+TEST_CASE("a file of traces is told from another, and a line cut off in writing is left out") {
   const TestFolder folder;
-  const std::string path = folder.path("traces.json");
-  add_trace(path, record("h2o", 1));
-  add_trace(path, record("paper", 2));
-  add_trace(path, record("h2o", 3));
-  const Json json = parse_json(read_file(path));
-  const Json::Array& all = json.at("samples").array();
-  REQUIRE(all.size() == 2);
-  CHECK(all[0].at("layer").integer() == 2);
-  CHECK(all[1].at("layer").integer() == 3);
-  folder.write("traces.json", "[]");
-  CHECK(error_of([&] { add_trace(path, record("h2o", 1)); }).starts_with(path + " holds no traces"));
+  CHECK(check_traces(folder.path("none")).whole == 0);
+  const std::string line = "{\"task\":\"t\",\"similarity\":[]}\n";
+  const ResultsRead cut = check_traces(folder.write("traces.jsonl", line + line.substr(0, 12)));
+  CHECK(cut.whole == line.size());
+  CHECK(cut.damaged);
+  const std::string other = folder.write("other.jsonl", "{\"a\":1}\n");
+  CHECK(error_of([&] { check_traces(other); }).starts_with(other + ":1: this is no line of results"));
 }
 
 }  // namespace kvmerger::eval

@@ -1,4 +1,4 @@
-"""traces.json: which tokens of a sample were merged into which row, and how similar the keys of one head are."""
+"""traces.jsonl: which tokens of a sample were merged into which row, and how similar the keys of one head are."""
 
 import collections
 import dataclasses
@@ -26,7 +26,7 @@ class Trace:
     head: int
     tokens: list  # of str
     rows: list  # of lists: the source positions of each surviving row
-    similarity: list  # n x n cosines of that head's first n keys, row by row
+    similarity: list  # n x n cosines of that head's first n keys, row by row; empty where another method's has them
 
     @property
     def title(self):
@@ -64,14 +64,20 @@ def read_trace(record, where):
 
 
 def read_traces(folder):
-    """The samples of traces.json; none where there is no such file."""
-    path = folder / "traces.json"
+    """The lines of traces.jsonl; none where there is no such file.
+
+    An interrupted run makes the trace of its last prediction again, and the later one counts. A last line that is not
+    whole is of a run that goes on.
+    """
+    path = folder / "traces.jsonl"
     if not path.exists():
         return []
-    file = parse_object(path.read_text(encoding="utf-8"), path)
-    if not isinstance(file.get("samples"), list):
-        raise EvaluationError(f"{path}: there is no list 'samples'; run `kvmerger eval` with --traces again")
-    return [read_trace(sample, f"{path}: samples[{number}]") for number, sample in enumerate(file["samples"])]
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        where = f"{path}:{number}"
+        trace = read_trace(parse_object(line, where), where)
+        found[trace.task, trace.id, trace.method, trace.budget] = trace
+    return list(found.values())
 
 
 def shown(piece):
