@@ -92,6 +92,15 @@ class Rounds(unittest.TestCase):
         self.assertEqual((row["kv_bytes_ours"], row["kv_bytes_llama"]), (7, 512 * 2 * 3 * 10 * 2 * 2))
         self.assertTrue(run.table.splitlines()[-1].endswith("| 20.0 t/s | 5.0 t/s | 4.00 |"))
 
+    def test_attention_share_is_of_the_time_that_depth_adds(self):
+        run = Run("--cases", "tg@0,tg@300", "-n", "4", "-r", "1")
+        self.assertNotIn("attention_memory_share", run.rows[0])
+        # 10 tokens a second at depth 0, 30 at 300: no time is added, which measures nothing.
+        self.assertIsNone(run.rows[1]["attention_memory_share"])
+        run = Run("--cases", "tg@300,tg@0", "-n", "4", "-r", "2")  # 10 and 20, 30 and 10: medians 15 and 20
+        # Half the bandwidth at the last 20 tokens/s: 1/40 s of reading in 1/15 - 1/20 = 1/60 s.
+        self.assertAlmostEqual(run.rows[0]["attention_memory_share"], (1 / 40) / (1 / 15 - 1 / 20))
+
     def test_long_texts_are_not_asked_of_llama(self):
         run = Run("--cases", "pp5000:stream64,pp400", "-r", "1", "--llama-limit", "4999")
         self.assertEqual([(row["llama_tps"], row["ratio"]) for row in run.rows], [(None, None), (5, 6)])
