@@ -33,7 +33,8 @@ if "inspect" in sys.argv:
 elif "json" in sys.argv:
     speed = {speeds!r}[len([line for line in mine if "json" in line and "inspect" not in line]) % 3]
     print(json.dumps([{{"avg_ts": speed, "kv_bytes": 7, "kv_bytes_peak": 9, "method": "m", "rows_per_head": 1,
-                        "cache_bytes_per_token": 2, "memory_share": 0.5}}]))
+                        "cache_bytes_per_token": int(sys.argv[sys.argv.index("-d") + 1]), "memory_share": 0.5,
+                        "memory_bytes_per_s": 40000}}]))
 """
 
 
@@ -98,8 +99,8 @@ class Rounds(unittest.TestCase):
         # 10 tokens a second at depth 0, 30 at 300: no time is added, which measures nothing.
         self.assertIsNone(run.rows[1]["attention_memory_share"])
         run = Run("--cases", "tg@300,tg@0", "-n", "4", "-r", "2")  # 10 and 20, 30 and 10: medians 15 and 20
-        # Half the bandwidth at the last 20 tokens/s: 1/40 s of reading in 1/15 - 1/20 = 1/60 s.
-        self.assertAlmostEqual(run.rows[0]["attention_memory_share"], (1 / 40) / (1 / 15 - 1 / 20))
+        # 300 bytes in 1/15 - 1/20 = 1/60 s, of 40,000 bytes a second.
+        self.assertAlmostEqual(run.rows[0]["attention_memory_share"], 300 * 60 / 40000)
 
     def test_long_texts_are_not_asked_of_llama(self):
         run = Run("--cases", "pp5000:stream64,pp400", "-r", "1", "--llama-limit", "4999")
