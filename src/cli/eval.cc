@@ -139,7 +139,6 @@ eval::RunFacts Run::facts() const {
                                             {"fit", spec.fit},
                                             {"budget", spec.budget}});
   }
-  facts.limit = options_.limit;
   facts.context = model_->options.context;
   facts.seed = options_.seed;
   facts.data = fs::absolute(options_.data).lexically_normal().string();

@@ -23,7 +23,7 @@ Json head_rows_json(const std::vector<std::vector<uint32_t>>& layers) {
 
 Json to_json(const RunFacts& facts) {
   return Json::Object{{"version", facts.version},
-                      {"command", array_of(facts.command)},
+                      {"commands", Json::Array{array_of(facts.command)}},
                       {"model", Json::Object{{"path", facts.model_path},
                                              {"name", facts.model_name},
                                              {"fingerprint", facts.fingerprint},
@@ -32,7 +32,6 @@ Json to_json(const RunFacts& facts) {
                       {"mode", facts.mode},
                       {"tasks", array_of(facts.tasks)},
                       {"methods", facts.methods},
-                      {"limit", facts.limit},
                       {"context", facts.context},
                       {"seed", facts.seed},
                       {"data", facts.data},
@@ -48,7 +47,7 @@ void check_same(const Json& before, const Json& now, const std::string& path) {
         cat(path, " is of another run: its ", field, " is ", was, ", now ", is, "; name another folder with -o"));
   };
   check("model", before.at("model").at("fingerprint"), now.at("model").at("fingerprint"));
-  for (const char* field : {"mode", "limit", "context", "seed", "data", "haystack"}) {
+  for (const char* field : {"mode", "context", "seed", "data", "haystack"}) {
     check(field, before.at(field), now.at(field));
   }
 }
@@ -133,7 +132,8 @@ void update_run_file(const std::string& path, const RunFacts& facts) {
     }
     Json::Object members = *before.get<Json::Object>();
     for (auto& [name, value] : members) {
-      if (name == "tasks" || name == "methods") value = joined(value.array(), now.at(name).array());
+      if (name == "tasks" || name == "methods" || name == "commands")
+        value = joined(value.array(), now.at(name).array());
     }
     now = std::move(members);
   }

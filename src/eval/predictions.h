@@ -60,12 +60,12 @@ struct RunFacts {
   std::string mode;
   std::vector<std::string> tasks;
   Json::Array methods;  // {"method", "policy", "heads", "fit", "budget"} each
-  uint32_t limit = 0, context = 0, seed = 0;
+  uint32_t context = 0, seed = 0;
   std::string data, haystack;  // absolute; haystack "": the data folder's texts or the built-in one
   std::string started;
 };
-// Writes the file, or adds tasks and methods to the one that is there. Throws Error naming the field that differs when
-// that was made with another model, mode, limit, context, seed, data or haystack: its predictions could not be
+// Writes the file, or adds tasks, methods and the command to the one that is there. Throws Error naming the field that
+// differs when that was made with another model, mode, context, seed, data or haystack: its predictions could not be
 // compared.
 void update_run_file(const std::string& path, const RunFacts& facts);
 

@@ -25,7 +25,7 @@ RunFacts facts() {
   facts.mode = kQuestionAgnostic;
   facts.tasks = {"a"};
   facts.methods = {Json::Object{{"method", "none"}, {"budget", ""}}};
-  facts.limit = 3;
+  facts.command = {"kvmerger", "eval"};
   facts.context = 8192;
   facts.started = "then";
   return facts;
@@ -76,11 +76,13 @@ TEST_CASE("run.json takes more tasks and methods, and nothing that could not be 
   RunFacts more = facts();
   more.tasks = {"b", "a"};
   more.methods.emplace_back(Json::Object{{"method", "h2o"}, {"budget", "50%"}});
+  more.command.push_back("--limit");
   more.started = "now";
   update_run_file(path, more);
   const Json json = parse_json(read_file(path));
   CHECK(dump_json(json.at("tasks"), -1) == R"(["a","b"])");
   CHECK(json.at("methods").array().size() == 2);
+  CHECK(dump_json(json.at("commands"), -1) == R"([["kvmerger","eval"],["kvmerger","eval","--limit"]])");
   CHECK(json.at("started").text() == "then");
   const std::string before = read_file(path);
   const auto refuses = [&](const char* field, auto change) {
@@ -92,7 +94,6 @@ TEST_CASE("run.json takes more tasks and methods, and nothing that could not be 
   };
   refuses("model", [](RunFacts& other) { other.fingerprint = "4567"; });
   refuses("mode", [](RunFacts& other) { other.mode = kQuestionAware; });
-  refuses("limit", [](RunFacts& other) { other.limit = 4; });
   refuses("context", [](RunFacts& other) { other.context = 4096; });
   refuses("seed", [](RunFacts& other) { other.seed = 1; });
   refuses("haystack", [](RunFacts& other) { other.haystack = "novel.txt"; });
