@@ -117,6 +117,26 @@ class Rounds(unittest.TestCase):
         self.assertTrue(run.started[-1].endswith("--no-warmup"))
         self.assertEqual(len(run.started), 1 + 2 * 2)  # both were started once before, to warm the file cache
 
+    def test_a_failure_later_keeps_what_was_measured(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ours, theirs = pathlib.Path(folder, "ours"), pathlib.Path(folder, "theirs")
+            ours.write_text(FAKE.format(folder=folder, name="ours", speeds=[10, 10, 10]))
+            theirs.write_text("#!/bin/sh\ncase \"$*\" in *'-d 9 '*) exit 3;; esac\necho '[{\"avg_ts\": 5}]'\n")
+            for program in (ours, theirs):
+                program.chmod(0o755)
+            rows = pathlib.Path(folder, "rows.json")
+            with self.assertRaises(SystemExit) as stop, contextlib.redirect_stdout(io.StringIO()), \
+                    contextlib.redirect_stderr(io.StringIO()):
+                compare.main(["--kvmerger", str(ours), "--llama-bench", str(theirs), "-m", "model.gguf", "--json",
+                              str(rows), "--cases", "tg@0,tg@9", "-r", "1"])
+            self.assertIn("ended with 3", str(stop.exception))
+            self.assertEqual([row["case"] for row in json.loads(rows.read_text())], ["tg@0"])
+
+    def test_a_place_that_cannot_be_written_is_named_first(self):
+        with self.assertRaises(SystemExit) as stop:
+            compare.main(["--kvmerger", "/bin/true", "--json", "/nowhere/rows.json"])
+        self.assertIn("/nowhere/rows.json", str(stop.exception))
+
     def test_a_program_that_fails_or_is_not_there(self):
         with self.assertRaises(SystemExit) as stop:
             compare.main(["--kvmerger", "/nowhere/kvmerger"])
