@@ -36,7 +36,7 @@ def main(arguments=None):
         run(options)
     except (EvaluationError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1
     return 0
 
 

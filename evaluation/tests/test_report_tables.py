@@ -151,6 +151,12 @@ def test_curves_stand_at_the_bytes_that_were_kept():
     assert (below, above) == ((0.0, 5.0), (0.0, 5.0))  # 35%: -40 twice; 50%: -10 and -20 around -15
 
 
+def test_averages_are_over_tasks_of_which_all_have_the_same_samples():
+    both, one = {"1": 10.0, "2": 30.0}, {"1": 10.0}
+    mode = make_mode([row("a", FULL, both), row("a", H2O_HALF, one), row("b", FULL, both), row("b", H2O_HALF, both)], [])
+    assert mode.averaged_tasks == ["b"]
+
+
 def test_head_shares_are_of_the_tokens_read():
     shares = sections.head_shares([line(), line(head_rows=None), line(rows_before=800)])
     assert shares.tolist() == [[[25, 75], [50, 50]], [[12.5, 37.5], [25, 25]]]

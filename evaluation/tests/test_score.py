@@ -44,7 +44,7 @@ def refused(tmp_path, capsys):
 
     def score(lines, **run):
         write_run(tmp_path, lines, **run)
-        assert main(["score", str(tmp_path)]) == 2
+        assert main(["score", str(tmp_path)]) == 1
         assert not (tmp_path / "scores.json").exists()
         return capsys.readouterr().err
 
@@ -186,7 +186,7 @@ def test_an_interrupted_last_line(tmp_path, capsys):
     write_run(tmp_path, [LINE])
     with (tmp_path / "predictions.jsonl").open("a") as file:
         file.write(json.dumps(LINE | {"id": "b"}))  # whole, but nothing says so
-    assert main(["score", str(tmp_path)]) == 2
+    assert main(["score", str(tmp_path)]) == 1
     assert "predictions.jsonl:2: the last line is not complete, the run was interrupted" in capsys.readouterr().err
 
 
@@ -194,7 +194,7 @@ def test_an_interrupted_last_line(tmp_path, capsys):
 def test_a_missing_file(tmp_path, capsys, name):
     write_run(tmp_path, [LINE])
     (tmp_path / name).unlink()
-    assert main(["score", str(tmp_path)]) == 2
+    assert main(["score", str(tmp_path)]) == 1
     assert f"{tmp_path / name}: there is no such file" in capsys.readouterr().err
 
 
@@ -205,5 +205,5 @@ def test_a_run_file_that_is_none(refused):
 def test_text_that_is_not_utf8(tmp_path, capsys):
     write_run(tmp_path, [LINE])
     (tmp_path / "predictions.jsonl").write_bytes(b"{\"task\": \"\xff\"}\n")
-    assert main(["score", str(tmp_path)]) == 2
+    assert main(["score", str(tmp_path)]) == 1
     assert "predictions.jsonl: not UTF-8 at byte 10" in capsys.readouterr().err

@@ -70,9 +70,6 @@ Json read_run_file(const std::string& path) {
   }
 }
 
-// Objects come from files with their members sorted; written ones keep our order. Same text for the same object.
-Json normal(const Json& json) { return parse_json(dump_json(json, -1)); }
-
 }  // namespace
 
 PredictionKey prediction_key(const std::string& task, const std::string& id, const std::string& method,
@@ -120,7 +117,7 @@ std::set<PredictionKey> read_prediction_keys(const std::string& path, ResultsRea
 }
 
 void update_run_file(const std::string& path, const RunFacts& facts) {
-  Json now = normal(to_json(facts));
+  Json now = to_json(facts);
   if (std::filesystem::exists(path)) {
     const Json before = read_run_file(path);
     try {

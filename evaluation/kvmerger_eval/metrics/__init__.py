@@ -19,7 +19,7 @@ class Metric:
     """`score` gives one sample's score from 0 to 1, reported times 100; `percent=False` is reported as it is."""
     score: Callable  # Prediction -> float; raises BadSample
     percent: bool = True
-    mean: Callable = _mean  # samples, their scores -> float, in the unit of the scores
+    mean: Callable = _mean  # samples, their scores -> float, as it is reported
     needs_answers: bool = True
 
 
@@ -39,7 +39,7 @@ METRICS = {
     "concordance_index": Metric(best(zeroscrolls.concordance_index)),
     "exponential_similarity": Metric(best(zeroscrolls.exponential_similarity)),
     "f1": Metric(best(zeroscrolls.f1)),
-    "rouge_geometric_mean": Metric(zeroscrolls.rouge_geometric_mean),
+    "rouge_geometric_mean": Metric(zeroscrolls.rouge_geometric_mean, mean=zeroscrolls.rouge_of_all),
     # needle in a haystack, RULER, lines, keys and values, passkey
     "last_number": Metric(best(retrieval.last_number)),
     "needle_rouge": Metric(best(retrieval.needle_rouge)),

@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import statistics
 
 import anyascii
 from rouge_score import rouge_scorer
@@ -13,21 +14,33 @@ from kvmerger_eval.metrics.text import squad_tokens, token_f1
 _ROUGE_TYPES = ["rouge1", "rouge2", "rougeL"]
 _ROUGE = rouge_scorer.RougeScorer(_ROUGE_TYPES, use_stemmer=False)
 _OPTION = re.compile(r"\b[ABCD]\b")
-_PERCENTAGE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_PERCENTAGE = re.compile(r"(\d+\.?\d*)%")
+
+
+def _rouges(sample):
+    """ROUGE-1, ROUGE-2 and ROUGE-L, each the best over the sample's answers."""
+    scores = [_ROUGE.score(answer, sample.prediction) for answer in sample.answers]
+    return [max(score[kind].fmeasure for score in scores) for kind in _ROUGE_TYPES]
 
 
 def rouge_geometric_mean(sample):
-    """The geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L of a sample, each the best over its answers.
+    """The geometric mean of a sample's three ROUGEs."""
+    return math.prod(_rouges(sample)) ** (1 / 3)
 
-    As the paper has it. The scorer of SCROLLS, its forerunner, takes the geometric mean of the three means over samples.
-    """
-    scores = [_ROUGE.score(answer, sample.prediction) for answer in sample.answers]
-    return math.prod(max(score[kind].fmeasure for score in scores) for kind in _ROUGE_TYPES) ** (1 / 3)
+
+def rouge_of_all(samples, _):
+    """The geometric mean of the three ROUGEs' means over samples, as the scorer of SCROLLS and ZeroSCROLLS has it: a
+    sample without a common pair of words counts in the other two."""
+    means = map(statistics.fmean, zip(*map(_rouges, samples)))
+    return 100 * math.prod(means) ** (1 / 3)
 
 
 def f1(prediction, answer):
-    """SQuAD's F1 of words, after all characters became ASCII (how they do, the paper does not say)."""
-    return token_f1(*(squad_tokens(anyascii.anyascii(text)) for text in (prediction, answer)))
+    """SQuAD's F1 of words, which become ASCII behind its other rules: quotes that are not ASCII stay in a word.
+
+    The benchmark's scorer has unidecode for that, which is under the GPL.
+    """
+    return token_f1(*(anyascii.anyascii(" ".join(squad_tokens(text))).split() for text in (prediction, answer)))
 
 
 def accuracy(prediction, answer):

@@ -110,10 +110,14 @@ class Mode:
 
     @functools.cached_property
     def averaged_tasks(self):
-        """The tasks that every setting has, so that averages compare like with like."""
+        """The tasks of which every setting has the same samples, so that averages compare like with like."""
         return [task for task in self.tasks
                 if task not in self.side_metrics and self.metrics[task] not in LOWER_IS_BETTER and
-                all((task, setting) in self.scores for setting in self.settings)]
+                self._shared_by_all(task)]
+
+    def _shared_by_all(self, task):
+        samples = {frozenset(self.scores.get((task, setting), ())) for setting in self.settings}
+        return len(samples) == 1 and samples != {frozenset()}
 
     def label(self, method):
         if method.is_full:

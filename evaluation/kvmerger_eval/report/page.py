@@ -9,6 +9,7 @@ import markupsafe
 from . import sections, statistics, tables, traces
 
 HERE = pathlib.Path(__file__).parent
+MOST_TRACES = 24  # each is an element per token
 
 
 def number(value, digits=1):
@@ -56,5 +57,6 @@ def render(facts, predictions, found, samples, gallery):
     environment.filters.update(number=number, signed=signed, breakable=breakable)
     return environment.get_template("page.html").render(
         run=facts, predictions=predictions, modes=[mode_parts(gallery, mode) for mode in found],
-        traces=[(trace, traces.tokens(trace), traces.summary(trace)) for trace in samples],
+        traces=[(trace, traces.tokens(trace), traces.summary(trace)) for trace in samples[:MOST_TRACES]],
+        more_traces=len(samples[MOST_TRACES:]),
         similarities=similarity_maps(gallery, samples), resamples=statistics.RESAMPLES, seed=statistics.SEED)
