@@ -1,13 +1,13 @@
 #include "cli/reading.h"
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/texts.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "engine/profiles.h"
@@ -16,10 +16,6 @@ namespace kvmerger::cli {
 namespace {
 
 constexpr uint32_t kAnswerRoom = 256;  // tokens left for an answer of unknown length when the document is cut
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -80,7 +76,7 @@ namespace {
 
 // Runs `read`, adding time and count to the record. False when interrupted.
 bool timed(engine::Session& session, Record& record, const std::function<void(const engine::RunHooks&)>& read) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const size_t before = session.tokens().size();
   bool done = true;
   try {

@@ -1,12 +1,13 @@
 #include "eval/bench_runner.h"
 
-#include <chrono>
 #include <utility>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "engine/generate.h"
 #include "eval/bench_prompt.h"
+#include "eval/full_cache.h"
 #include "eval/measures.h"
 #include "eval/trace.h"
 
@@ -15,15 +16,6 @@ namespace {
 
 using engine::Session;
 using engine::Token;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// The cache of what compaction sees, with the statistics of a group of candidates.
-struct Cache {
-  std::unique_ptr<Session> session;
-  double prefill_s = 0, reconstruction_s = 0;
-};
 
 class Answering {
  public:
@@ -42,11 +34,10 @@ class Answering {
   void run(std::span<const Candidate* const> group);
 
  private:
-  Cache read(std::span<const Candidate* const> group);
-  Prediction predict(const Cache& cache, std::unique_ptr<Session> session, const Candidate& candidate);
+  FullCache read(std::span<const Candidate* const> group);
+  Prediction predict(const FullCache& cache, std::unique_ptr<Session> session, const Candidate& candidate);
   void answer(Session& session, Prediction& prediction);
   void score(Session& session, Prediction& prediction);
-  engine::RunHooks showing(const char* doing) const;
 
   const BenchModel& model_;
   const BenchSample& sample_;
@@ -58,28 +49,12 @@ class Answering {
   bool traced_ = false;
 };
 
-engine::RunHooks Answering::showing(const char* doing) const {
-  engine::RunHooks hooks = hooks_;
-  hooks.progress = [this, doing](uint32_t done, uint32_t total) {
-    listener_.doing(cat(doing, ' ', sample_.task.name, ' ', sample_.index, ": ", done, " of ", total, " tokens"));
-  };
-  return hooks;
-}
-
-Cache Answering::read(std::span<const Candidate* const> group) {
+FullCache Answering::read(std::span<const Candidate* const> group) {
   engine::SessionOptions options = model_.options;
   options.context = static_cast<uint32_t>(prompt_tokens_ + sample_.task.max_tokens + continuation_.size());
   options.needs = needs_of(group);
-  if (options.needs.reconstruction) options.repeat_prompt = engine::repeat_prompt(model_.tokenizer);
-  Cache cache{std::make_unique<Session>(model_.model, options)};
-  auto start = Clock::now();
-  cache.session->extend(prompt_.document, true, showing("reading"));
-  cache.prefill_s = seconds_since(start);
-  if (!options.needs.reconstruction) return cache;
-  start = Clock::now();
-  cache.session->reconstruct(showing("repeating"));
-  cache.reconstruction_s = seconds_since(start);
-  return cache;
+  const std::string what = cat(sample_.task.name, ' ', sample_.index);
+  return read_full({model_.model, model_.tokenizer, options, what, listener_.doing, hooks_}, prompt_.document);
 }
 
 // Greedily, as the benchmarks do.
@@ -121,7 +96,7 @@ std::vector<std::vector<uint32_t>> by_layer(const std::vector<uint32_t>& rows, u
 
 size_t bytes_of(const Session& session) { return session.bytes().used - session.statistics_bytes(); }
 
-Prediction Answering::predict(const Cache& cache, std::unique_ptr<Session> session, const Candidate& candidate) {
+Prediction Answering::predict(const FullCache& cache, std::unique_ptr<Session> session, const Candidate& candidate) {
   const Sample& sample = sample_.sample;
   const engine::Compactor& compactor = candidate.compactor;
   Prediction prediction;
@@ -152,7 +127,7 @@ Prediction Answering::predict(const Cache& cache, std::unique_ptr<Session> sessi
 }
 
 void Answering::run(std::span<const Candidate* const> group) {
-  Cache cache = read(group);
+  FullCache cache = read(group);
   for (const Candidate* candidate : group) {
     listener_.doing(
         cat(sample_.task.name, ' ', sample_.index, ": ", candidate->name, ' ', candidate->compactor.spec().budget));

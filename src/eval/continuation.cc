@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "engine/prompt.h"
 #include "eval/generators.h"
+#include "text/stream.h"
 
 namespace kvmerger::eval {
 namespace {
@@ -12,8 +13,6 @@ using Tokens = std::vector<text::Token>;
 
 constexpr size_t kBytesPerToken = 8;  // more than texts have
 
-bool begins_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
-
 // The end of a sentence at random in the text's second half, with room for `scored` tokens behind it.
 size_t random_border(const std::string& text, Rng rng, uint32_t scored) {
   const size_t half = text.size() / 2, room = std::min(half, scored * kBytesPerToken);
@@ -21,7 +20,7 @@ size_t random_border(const std::string& text, Rng rng, uint32_t scored) {
   const size_t end = text.find(". ", place);
   if (end != std::string::npos) return end + 1;
   size_t border = place;
-  while (border < text.size() && !begins_character(text[border])) ++border;
+  while (border < text.size() && !text::begins_character(text[border])) ++border;
   return border;
 }
 
@@ -49,7 +48,7 @@ Sample make_continuation(const TaskFile& task, const Haystack& haystack, const C
   const uint64_t same = seed_of(task, {0, -1, cell.sample}, seed);
   const size_t border = random_border(text, Rng(same), scored);
   size_t begin = border - std::min(border, read * kBytesPerToken);
-  while (begin < border && !begins_character(text[begin])) ++begin;
+  while (begin < border && !text::begins_character(text[begin])) ++begin;
   const Tokens before = tokenizer.encode(std::string_view(text).substr(begin, border - begin), false, false);
   const Tokens behind = tokenizer.encode(std::string_view(text).substr(border, scored * kBytesPerToken), false, false);
   if (before.size() < read || behind.size() < scored) throw too_short(task, cell.length);

@@ -1,5 +1,7 @@
 #include "eval/json_lines.h"
 
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -106,7 +108,8 @@ ResultsRead read_results(const std::string& path, std::string_view begin, const 
                       "); name another place with -o, or delete the line"));
     }
   }
-  read.damaged = read.whole < bytes.size();
+  read.size = bytes.size();
+  read.damaged = read.whole < read.size;
   const std::string_view rest = std::string_view(bytes).substr(read.whole);
   if (rest.substr(0, begin.size()) != begin.substr(0, rest.size())) {
     throw Error(cat(path, ":", lines + 1, ": this is no line of results; name another place with -o"));
@@ -114,9 +117,17 @@ ResultsRead read_results(const std::string& path, std::string_view begin, const 
   return read;
 }
 
-ResultsWriter::ResultsWriter(const std::string& path, size_t whole)
+ResultsWriter::ResultsWriter(const std::string& path, const ResultsRead& read)
     : path_(path), file_(std::fopen(path.c_str(), "ab"), &std::fclose) {
-  if (!file_ || ftruncate(fileno(file_.get()), static_cast<off_t>(whole)) != 0) throw cannot("write", path);
+  if (!file_) throw cannot("write", path);
+  const int file = fileno(file_.get());
+  struct stat now{};
+  const bool taken = flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;  // some file systems have no locks
+  if (fstat(file, &now) != 0) throw cannot("write", path);
+  if (taken || static_cast<size_t>(now.st_size) != read.size) {
+    throw Error(cat("another run is writing to ", path, ", or has since this one began; wait for it and start again"));
+  }
+  if (ftruncate(file, static_cast<off_t>(read.whole)) != 0) throw cannot("write", path);
 }
 
 void ResultsWriter::write(const Json& json) {

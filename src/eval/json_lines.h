@@ -24,17 +24,19 @@ void read_json_lines(const std::string& path, const std::function<bool(const Jso
 // `whole` is then where it begins.
 struct ResultsRead {
   size_t whole = 0;      // bytes of whole lines
+  size_t size = 0;       // and of all
   bool damaged = false;  // something was behind them
 };
 // use gets each whole line. begin: of all our lines; a rest that does not begin so was written by another program. A
 // file that is not there is empty. Throws Error naming the line that is none of ours, and what `use` throws.
 ResultsRead read_results(const std::string& path, std::string_view begin, const std::function<void(const Json&)>& use);
 
-// Adds lines to a file of results, each at once.
+// Adds lines to a file of results, each at once. Nobody else may write to it meanwhile.
 class ResultsWriter {
  public:
-  // Cuts off what is behind `whole` bytes. Throws Error when the file cannot be written.
-  ResultsWriter(const std::string& path, size_t whole);
+  // Cuts off what is behind the whole lines. Throws Error when the file cannot be written, when another writer has it,
+  // or when it has grown since it was read.
+  ResultsWriter(const std::string& path, const ResultsRead& read);
   void write(const Json& line);  // throws Error; what was written before stands
 
  private:

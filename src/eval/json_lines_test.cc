@@ -55,12 +55,12 @@ TEST_CASE("results go on behind the last whole line") {
   std::vector<int64_t> read;
   const auto use = [&](const Json& json) { read.push_back(json.at("n").integer()); };
   CHECK(read_results(path, "{\"n\":", use).whole == 0);
-  ResultsWriter(path, 0).write(Json::Object{{"n", 1}});
+  ResultsWriter(path, {}).write(Json::Object{{"n", 1}});
   std::ofstream(path, std::ios::app) << "{\"n\":2";
   const ResultsRead cut = read_results(path, "{\"n\":", use);
   CHECK(cut.damaged);
   CHECK(cut.whole == std::string("{\"n\":1}\n").size());
-  ResultsWriter(path, cut.whole).write(Json::Object{{"n", 3}});
+  ResultsWriter(path, cut).write(Json::Object{{"n", 3}});
   CHECK(read_file(path) == "{\"n\":1}\n{\"n\":3}\n");
   read.clear();
   CHECK_FALSE(read_results(path, "{\"n\":", use).damaged);
@@ -69,6 +69,22 @@ TEST_CASE("results go on behind the last whole line") {
   CHECK(error_of([&] { read_results(path, "{\"n\":", use); }).starts_with(path + ":3: this is no line of results"));
   const std::string foreign = folder.write("notes.txt", "by another program");
   CHECK(error_of([&] { read_results(foreign, "{\"n\":", use); }).starts_with(foreign + ":1: this is no line"));
+}
+
+TEST_CASE("two runs do not write to one file") {
+  const TestFolder folder;
+  const std::string path = folder.path("r.jsonl");
+  const auto ignore = [](const Json&) {};
+  const ResultsRead empty = read_results(path, "{\"n\":", ignore);
+  {
+    ResultsWriter first(path, empty);
+    CHECK(error_of([&] { ResultsWriter(path, empty); }).starts_with("another run is writing to " + path));
+    first.write(Json::Object{{"n", 1}});
+  }
+  CHECK(error_of([&] { ResultsWriter(path, empty); }).starts_with("another run is writing to " + path));  // or has
+  CHECK(read_file(path) == "{\"n\":1}\n");
+  ResultsWriter(path, read_results(path, "{\"n\":", ignore)).write(Json::Object{{"n", 2}});
+  CHECK(read_file(path) == "{\"n\":1}\n{\"n\":2}\n");
 }
 
 TEST_CASE("what can no longer be written is an error, what was written stands") {
@@ -81,7 +97,7 @@ TEST_CASE("what can no longer be written is an error, what was written stands") 
   setrlimit(RLIMIT_FSIZE, &small);
   std::string message;
   {
-    ResultsWriter writer(path, 0);
+    ResultsWriter writer(path, {});
     writer.write(Json::Object{{"n", 1}});
     message = error_of([&] { writer.write(Json::Object{{"n", "a line that is too long"}}); });
   }

@@ -56,7 +56,7 @@ TEST_CASE("what is there is known by its key") {
   const std::string path = folder.path("predictions.jsonl");
   ResultsRead read;
   CHECK(read_prediction_keys(path, read).empty());
-  ResultsWriter writer(path, 0);
+  ResultsWriter writer(path, {});
   writer.write(to_json(example("i")));
   writer.write(to_json(example("j")));
   const auto keys = read_prediction_keys(path, read);

@@ -52,7 +52,7 @@ RowsRead read_rows(const std::string& path);
 // Adds rows to a file, each at once. Throws as ResultsWriter does.
 class RowWriter {
  public:
-  RowWriter(const std::string& path, size_t whole) : writer_(path, whole) {}
+  RowWriter(const std::string& path, const ResultsRead& read) : writer_(path, read) {}
   void write(const Row& row) { writer_.write(to_json(row)); }
 
  private:

@@ -59,13 +59,13 @@ TEST_CASE("rows come back from the file as they were written") {
   const Folder folder;
   const std::string path = folder.file("rows.jsonl");
   CHECK(read_rows(path).rows.empty());
-  RowWriter(path, 0).write(example("one"));
+  RowWriter(path, {}).write(example("one"));
   Row plain = example("two");
   plain.key.spec = {"none", "uniform", "none", ""};
   plain.key.sizes.questions = 0;
   plain.lines.reset();
   plain.kl = NAN;
-  RowWriter(path, read_rows(path).whole).write(plain);
+  RowWriter(path, read_rows(path)).write(plain);
   const RowsRead read = read_rows(path);
   CHECK_FALSE(read.damaged);
   REQUIRE(read.rows.size() == 2);
@@ -112,12 +112,12 @@ TEST_CASE("a last line cut off anywhere is dropped, and written over") {
   for (const size_t cut : {size_t{1}, size_t{5}, size_t{60}, line.size()}) {
     CAPTURE(cut);
     const std::string path = folder.file(cat("rows", cut, ".jsonl"));
-    RowWriter(path, 0).write(example("one"));
+    RowWriter(path, {}).write(example("one"));
     append(path, line.substr(0, cut));
     const RowsRead read = read_rows(path);
     CHECK(read.rows.size() == 1);
     CHECK(read.damaged);
-    RowWriter(path, read.whole).write(example("three"));
+    RowWriter(path, read).write(example("three"));
     const RowsRead again = read_rows(path);
     CHECK_FALSE(again.damaged);
     REQUIRE(again.rows.size() == 2);
@@ -131,13 +131,13 @@ TEST_CASE("a file of something else is refused with the line") {
                     unended = folder.file("unended.txt");
   append(foreign, "It was a dark night.\nAnd so on.\n");
   CHECK(message(foreign).find("foreign.txt:1:") != std::string::npos);
-  RowWriter(mixed, 0).write(example("one"));
+  RowWriter(mixed, {}).write(example("one"));
   append(mixed, "{\"text\":\"emma\",\"model\":\"M\"}\n");
   CHECK(message(mixed).find("mixed.jsonl:2:") != std::string::npos);
   CHECK(message(mixed).find("fingerprint") != std::string::npos);
   append(unended, "a text without a line break");
   CHECK(message(unended).find("unended.txt:1:") != std::string::npos);
-  CHECK_THROWS_AS(RowWriter(folder.file("no/such/folder.jsonl"), 0), Error);
+  CHECK_THROWS_AS(RowWriter(folder.file("no/such/folder.jsonl"), {}), Error);
 }
 
 }  // namespace kvmerger::eval

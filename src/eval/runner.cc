@@ -1,11 +1,10 @@
 #include "eval/runner.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "core/error.h"
-#include "engine/prompt.h"
+#include "eval/full_cache.h"
 #include "eval/measures.h"
 
 namespace kvmerger::eval {
@@ -17,19 +16,13 @@ using engine::Session;
 struct LineResult {
   double em = 0, nll = 0;
 };
-struct FullCache {
+struct FullResult {
   Predictions continuation;
   double recall = 0;  // NLL per token
   LineResult lines;
 };
-// A full cache with the statistics of a group of candidates.
-struct Cache {
-  std::unique_ptr<Session> session;
-  double prefill_s = 0, statistics_s = 0;
-  double reconstruction_s = 0;  // of repeating the text, for the candidates that need it
-};
 struct Caches {
-  Cache text, lines;  // lines: no session when there are none
+  FullCache text, lines;  // lines: no session when there are none
 };
 
 class Measurement {
@@ -41,24 +34,24 @@ class Measurement {
   void run(const Candidates& group);
 
  private:
-  Cache read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs);
+  FullCache read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs);
   Caches read_all(const Candidates& group);
   void score(Session& session, std::span<const Token> tokens,
              const std::function<void(uint32_t, std::span<const float>)>& sink) {
     session.score(tokens, sink, hooks_);
   }
-  FullCache measure_full(const Caches& caches);
+  FullResult measure_full(const Caches& caches);
   double recall(Session& session);
   LineResult lines(Session& session);
   Row measure(const Caches& caches, const Candidate& candidate);
-  void measure_text(const Cache& cache, const Candidate& candidate, Row& row);
-  void measure_lines(const Cache& cache, const Candidate& candidate, Row& row);
+  void measure_text(const FullCache& cache, const Candidate& candidate, Row& row);
+  void measure_lines(const FullCache& cache, const Candidate& candidate, Row& row);
 
   const Bench& bench_;
   const TextTasks& tasks_;
   const Listener& listener_;
   engine::RunHooks hooks_;
-  std::optional<FullCache> full_;
+  std::optional<FullResult> full_;
 };
 
 // Tokens that are read behind the context, at most.
@@ -72,33 +65,11 @@ size_t tail(const TextTasks& tasks) {
   return most;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-Cache Measurement::read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs) {
+FullCache Measurement::read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs) {
   engine::SessionOptions options = bench_.options;
   options.context = static_cast<uint32_t>(tasks_.sizes.context + tail(tasks_));
   options.needs = needs;
-  if (needs.reconstruction) options.repeat_prompt = engine::repeat_prompt(bench_.tokenizer);
-  Cache cache{std::make_unique<Session>(bench_.model, options)};
-  engine::RunHooks hooks = hooks_;
-  const auto show = [&](const char* doing) {
-    hooks.progress = [this, doing, &what](uint32_t done, uint32_t total) {
-      listener_.doing(cat(doing, " ", what, ": ", done, " of ", total, " tokens"));
-    };
-  };
-  auto start = std::chrono::steady_clock::now();
-  show("reading");
-  cache.session->extend(tokens, true, hooks);
-  cache.prefill_s = seconds_since(start);
-  cache.statistics_s = cache.session->statistics_seconds();
-  if (!needs.reconstruction) return cache;
-  start = std::chrono::steady_clock::now();
-  show("repeating");
-  cache.session->reconstruct(hooks);
-  cache.reconstruction_s = seconds_since(start);
-  return cache;
+  return read_full({bench_.model, bench_.tokenizer, options, what, listener_.doing, hooks_}, tokens);
 }
 
 Caches Measurement::read_all(const Candidates& group) {
@@ -109,8 +80,8 @@ Caches Measurement::read_all(const Candidates& group) {
   return caches;
 }
 
-FullCache Measurement::measure_full(const Caches& caches) {
-  FullCache full;
+FullResult Measurement::measure_full(const Caches& caches) {
+  FullResult full;
   const auto text = caches.text.session->fork();
   const auto behind = static_cast<uint32_t>(text->tokens().size());
   score(*text, tasks_.excerpt.continuation,
@@ -161,17 +132,17 @@ LineResult Measurement::lines(Session& session) {
 }
 
 // Compaction with what it took to get its statistics, if that was more than reading.
-double compaction_seconds(const Cache& cache, const Candidate& candidate, const engine::CompactionReport& report) {
+double compaction_seconds(const FullCache& cache, const Candidate& candidate, const engine::CompactionReport& report) {
   return report.seconds + (candidate.compactor.needs().reconstruction ? cache.reconstruction_s : 0.0);
 }
 
-void Measurement::measure_text(const Cache& cache, const Candidate& candidate, Row& row) {
+void Measurement::measure_text(const FullCache& cache, const Candidate& candidate, Row& row) {
   const auto session = cache.session->fork();
   const auto behind = static_cast<uint32_t>(session->tokens().size());
+  row.bytes_full = session->bytes().used - session->statistics_bytes();
   const engine::CompactionReport report = session->compact(candidate.compactor, hooks_);
   row.rows_share = static_cast<double>(report.rows_after) / static_cast<double>(report.rows_before);
   row.bytes = session->bytes().used - session->statistics_bytes();
-  row.bytes_full = session->bytes_per_token() * behind;
   row.compact_s = compaction_seconds(cache, candidate, report);
   row.prefill_s = cache.prefill_s;
   row.statistics_s = cache.statistics_s;
@@ -185,7 +156,7 @@ void Measurement::measure_text(const Cache& cache, const Candidate& candidate, R
   row.recall_dnll = recall(*session) - full_->recall;
 }
 
-void Measurement::measure_lines(const Cache& cache, const Candidate& candidate, Row& row) {
+void Measurement::measure_lines(const FullCache& cache, const Candidate& candidate, Row& row) {
   const auto session = cache.session->fork();
   const engine::CompactionReport report = session->compact(candidate.compactor, hooks_);
   row.compact_s = (row.compact_s + compaction_seconds(cache, candidate, report)) / 2;

@@ -5,14 +5,13 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "text/stream.h"
 
 namespace kvmerger::eval {
 namespace {
 
 constexpr double kPlaces[] = {0.1, 0.3, 0.5, 0.7, 0.88};  // of passages, as shares of the context
 constexpr uint32_t kJitter = 20;                          // tokens
-
-bool begins_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
 
 // kPlaces for five passages; any other number is spread in the same way.
 double place(uint32_t index, uint32_t count) {
@@ -32,10 +31,10 @@ Rng task_rng(const std::string& purpose, const std::string& name, const TaskSize
 }
 
 size_t excerpt_start(const std::string& text) {
-  const auto characters = static_cast<size_t>(std::count_if(text.begin(), text.end(), begins_character));
+  const auto characters = static_cast<size_t>(std::count_if(text.begin(), text.end(), text::begins_character));
   size_t before = characters / 3, at = 0;
-  while (at < text.size() && (before > 0 || !begins_character(text[at]))) {
-    if (begins_character(text[at])) --before;
+  while (at < text.size() && (before > 0 || !text::begins_character(text[at]))) {
+    if (text::begins_character(text[at])) --before;
     ++at;
   }
   return at;

@@ -38,4 +38,7 @@ class TextStream {
 // in *replaced when not null.
 std::string valid_utf8(std::string_view bytes, size_t* replaced);
 
+// Whether a character of UTF-8 begins with the byte.
+inline bool begins_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
+
 }  // namespace kvmerger::text
