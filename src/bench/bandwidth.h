@@ -6,7 +6,7 @@
 
 namespace kvmerger::bench {
 
-inline constexpr size_t kBandwidthBytes = size_t{256} << 20;  // far more than any cache
+inline constexpr size_t kBandwidthBytes = size_t{256} << 20;  // more than the caches of most machines
 
 // Bytes per second that so many threads together read from a buffer of `bytes`; the best of a few passes. Throws
 // std::bad_alloc when there is no memory for the buffer.

@@ -118,7 +118,7 @@ void Program::declare_calibrate() {
   command.add_option("-t,--threads", calibrate.model.threads, "Threads; 0: one per core")
       ->check(CLI::Range(0, 512).description(""))
       ->type_name("N");
-  declare_all(command, calibrate.talk);
+  declare_logging(command, calibrate.talk);
 }
 
 void Program::declare_looking() {
@@ -129,7 +129,7 @@ void Program::declare_looking() {
   inspect_command.add_flag("--json", inspect.json, "As JSON");
   inspect_command.add_flag("-v,--verbose", inspect.verbose, "The whole chat template");
 
-  CLI::App& list_command = command("list", "What can be chosen: policies, budgets, fits, moments, archs",
+  CLI::App& list_command = command("list", "What can be chosen: methods, policies, budgets, fits, moments, archs",
                                    [this] { return cli::list(axis); });
   list_command.add_option("axis", axis, "One of them; without it all")->type_name("NAME");
 

@@ -22,6 +22,7 @@
 #include "core/log.h"
 #include "engine/machine.h"
 #include "engine/profiles.h"
+#include "eval/bench_prompt.h"
 #include "eval/bench_runner.h"
 #include "eval/sample_set.h"
 #include "eval/trace.h"
@@ -42,6 +43,12 @@ std::string now_text() {
   std::array<char, 32> text;
   std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
   return text.data();
+}
+
+// The same for all ways to write a path.
+std::string place(const std::string& path) {
+  const fs::path whole = fs::weakly_canonical(path);
+  return (whole.has_filename() ? whole : whole.parent_path()).string();
 }
 
 // One run of the command.
@@ -105,12 +112,16 @@ eval::SampleSet Run::open(const eval::TaskFile& task) const {
 // Predictions to be made for a task; throws what could stop it, before hours have passed.
 size_t Run::look_over(const eval::TaskFile& task) {
   const eval::SampleSet samples = open(task);
+  eval::prompt_room(task, model_->options.context);
+  if (options_.traces && samples.size() > 0 && left(task, samples.ids[0]).empty()) {
+    log_warn(cat("no traces of ", task.name, ": its first sample is answered already; name another folder with -o"));
+  }
   size_t count = 0;
   for (uint32_t index = 0; index < samples.size(); ++index) {
     if (interrupted()) throw engine::Interrupted();
     const size_t predictions = left(task, samples.ids[index]).size();
     count += predictions;
-    if (predictions > 0 && task.cut == eval::Cut::kNone) {
+    if (predictions > 0 && task.cut != eval::Cut::kMiddle) {  // cut there, every prompt fits
       eval::checked_prompt(*model_, {task, samples.at(index), index});
     }
   }
@@ -141,8 +152,8 @@ eval::RunFacts Run::facts() const {
   }
   facts.context = model_->options.context;
   facts.seed = options_.seed;
-  facts.data = fs::absolute(options_.data).lexically_normal().string();
-  if (!options_.haystack.empty()) facts.haystack = fs::absolute(options_.haystack).lexically_normal().string();
+  facts.data = place(options_.data);
+  if (!options_.haystack.empty()) facts.haystack = place(options_.haystack);
   facts.started = now_text();
   return facts;
 }
@@ -177,7 +188,7 @@ void Run::work() {
                " predictions to be made, ", keys_.size(), " are there"));
   eval::update_run_file((fs::path(options_.output) / "run.json").string(), facts());
   provide_profiles();
-  eval::ResultsWriter writer(predictions_path(), before_.whole);
+  eval::ResultsWriter writer(predictions_path(), before_);
   Countdown countdown(predictions);
   Progress progress("");
   eval::BenchListener listener;
@@ -191,7 +202,7 @@ void Run::work() {
   std::optional<eval::ResultsWriter> traces;
   if (options_.traces) {
     const std::string path = (fs::path(options_.output) / "traces.jsonl").string();
-    traces.emplace(path, eval::check_traces(path).whole);
+    traces.emplace(path, eval::check_traces(path));
     listener.trace = [&traces](const Json& record) { traces->write(record); };
   }
   for (const eval::TaskFile& task : tasks_) answer(task, listener);

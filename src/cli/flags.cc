@@ -123,6 +123,10 @@ void declare(CLI::App& app, CacheFlags& flags) {
 
 void declare(CLI::App& app, TalkFlags& flags) {
   add(app, "Talk", "--report", flags.report, "FILE", "Write all that was measured to this JSON file");
+  declare_logging(app, flags);
+}
+
+void declare_logging(CLI::App& app, TalkFlags& flags) {
   app.add_flag("-v,--verbose", flags.verbose, "More on stderr")->group("Talk");
   app.add_flag("-q,--quiet,--log-disable", flags.quiet, "Only warnings and errors on stderr")->group("Talk");
 }

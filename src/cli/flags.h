@@ -58,6 +58,7 @@ void declare_question(CLI::App& app, TextFlags& flags);  // what is asked about 
 void declare(CLI::App& app, GenerationFlags& flags);
 void declare(CLI::App& app, CacheFlags& flags);
 void declare(CLI::App& app, TalkFlags& flags);
+void declare_logging(CLI::App& app, TalkFlags& flags);  // no report
 
 // What the flags mean.
 engine::CompactionSpec compaction_spec(const CacheFlags& flags);

@@ -96,6 +96,16 @@ void measure_all(const eval::Bench& bench, const std::vector<Todo>& todo, eval::
   for (const Todo& text : todo) eval::measure(bench, *text.tasks, text.candidates, listener);
 }
 
+// Rows go into a file of their own: table and plot are written beside it.
+void check_output(const std::string& path) {
+  const std::string ending = std::filesystem::path(path).extension().string();
+  if (ending != ".md" && ending != ".svg") return;
+  throw UsageError(cat("--output ", path,
+                       ": the table and the plot take the endings .md and .svg; name the file of rows "
+                       "with another, e.g. ",
+                       std::filesystem::path(path).replace_extension(".jsonl").string()));
+}
+
 // Flags that measuring needs and --table does not.
 void check(const QualityOptions& options) {
   if (options.files.empty()) throw UsageError("no text to measure on: name one or more with -f");
@@ -123,7 +133,7 @@ bool measure(const QualityOptions& options, std::vector<eval::Candidate>& method
       if (std::ranges::none_of(todo, has)) continue;
       engine::provide_profile(method.compactor, loaded.model, *loaded.tokenizer, options.threads, "", progress.hooks());
     }
-    eval::RowWriter writer(options.output, before.whole);
+    eval::RowWriter writer(options.output, before);
     measure_all(bench, todo, writer);
   } catch (const engine::Interrupted&) {
     return false;
@@ -188,6 +198,7 @@ void declare(CLI::App& app, QualityOptions& options) {
 }
 
 int quality(const QualityOptions& options) {
+  check_output(options.output);
   if (options.table_only) return show_results(options.output);
   check(options);
   std::vector<eval::Candidate> methods = eval::make_candidates(options.methods, options.budgets);
