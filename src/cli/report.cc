@@ -159,7 +159,8 @@ void print_summary(const Record& record) {
                        " in ", seconds_text(record.compact_s)));
     if (!done.chosen.empty()) log_info(cat("budget    ", record.spec.budget, " came to ", done.chosen));
     if (!done.errors.empty()) {
-      log_info(cat("error     ", share_text(done.error), " predicted, of the attention output, root mean square over heads"));
+      log_info(cat("error     ", share_text(done.error),
+                   " predicted, of the attention output, root mean square over heads"));
     }
   }
   log_info(cat("KV now    ", thousands(record.rows), " rows, ", bytes_text(record.bytes), " (peak ",
