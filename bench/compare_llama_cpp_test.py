@@ -131,6 +131,11 @@ class Rounds(unittest.TestCase):
                               str(rows), "--cases", "tg@0,tg@9", "-r", "1"])
             self.assertIn("ended with 3", str(stop.exception))
             self.assertEqual([row["case"] for row in json.loads(rows.read_text())], ["tg@0"])
+            with self.assertRaises(SystemExit), contextlib.redirect_stdout(io.StringIO()), \
+                    contextlib.redirect_stderr(io.StringIO()):
+                compare.main(["--kvmerger", str(ours), "--llama-bench", str(theirs), "-m", "model.gguf", "--json",
+                              str(rows), "--cases", "tg@9", "-r", "1"])
+            self.assertEqual([row["case"] for row in json.loads(rows.read_text())], ["tg@0"])  # as it was
 
     def test_a_place_that_cannot_be_written_is_named_first(self):
         with self.assertRaises(SystemExit) as stop:

@@ -196,6 +196,7 @@ TEST_CASE("what cannot be measured is refused before anything is") {
   refuses({"--policies", "h3o"}, 2, "there is no policy 'h3o'");
   refuses({"--policies", "h2o"}, 2, "needs a budget");
   refuses({"--policies", "none", "-c", "100"}, 1, "task toy/task, sample first: the prompt has ");
+  refuses({"--policies", "none", "-c", "12"}, 1, "the task toy/task has answers of 12 tokens");
   bench.task("none", "other.jsonl");
   refuses({"--policies", "none"}, 1, "no data for the task toy/task; looked for ");
   bench.folder().file("other.jsonl", "{\"context\": \"c\"}\n");
@@ -246,6 +247,12 @@ TEST_CASE("traces say of which tokens the rows of the first sample are made") {
     CHECK(last == kBeforeText + 399);  // the newest row always stays
     CHECK((sources > trace.at("rows").array().size()) == (method == "paper"));
   }
+  const auto again = [&](const char* methods) {
+    return bench.eval({"--policies", methods, "--budgets", "50%", "--traces"}).err;
+  };
+  CHECK(again("none,h2o,paper").find("not all traces") == std::string::npos);  // they are there
+  REQUIRE(bench.eval({"--policies", "tova", "--budgets", "50%"}).code == 0);
+  CHECK(again("tova").find("not all traces of toy/task can be made") != std::string::npos);
 }
 
 TEST_CASE("scoring without the source says what is missing") {

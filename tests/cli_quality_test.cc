@@ -228,6 +228,7 @@ TEST_CASE("what cannot be measured is refused before anything is") {
   refused(with(quick(text, output, "h2o"), {"-f", brief}), 1, "brief");
   refused(with(quick(text, output, "h2o"), {"-f", text}), 2, "novel");
   refused(with(quick(text, output, "h2o"), {"--questions", "200"}), 2, "--questions");
+  refused(quick(text, folder.path("out.md"), "h2o"), 2, "out.jsonl");  // the table would go there
   refused({"quality", "-o", output}, 2, "-f");
   refused({"quality", "-o", output, "-f", text}, 2, "-c");
   refused({"quality", "-o", output, "-f", text, "-c", "400"}, 2, "--methods");

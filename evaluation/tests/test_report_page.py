@@ -150,6 +150,17 @@ def test_scores_older_than_predictions_are_made_again(small, monkeypatch):
     assert called == [small]
 
 
+def test_a_page_shows_so_many_traces_and_counts_the_others(small, monkeypatch):
+    trace = {"task": "t", "id": "0", "method": "h2o", "layer": 0, "head": 0, "tokens": ["a"], "rows": [[0]], "similarity": []}
+    lines = (json.dumps(trace | {"budget": f"{budget}%"}) + "\n" for budget in (50, 35, 20))
+    (small / "traces.jsonl").write_text("".join(lines))
+    monkeypatch.setattr(report.page, "MOST_TRACES", 1)
+    report.run(small, small / "page.html")
+    text = (small / "page.html").read_text()
+    assert "h2o 50%, layer 0" in text and "h2o 35%, layer 0" not in text
+    assert "2 more in <code>traces.jsonl</code>" in text
+
+
 @pytest.mark.parametrize("name, damage, message", [
     ("predictions.jsonl", lambda text: text.replace('"mode"', '"mood"', 1), "predictions.jsonl:1: the field 'mode'"),
     ("predictions.jsonl", lambda text: "", "predictions.jsonl: there are no predictions"),

@@ -47,7 +47,7 @@ std::string now_text() {
 
 // The same for all ways to write a path.
 std::string place(const std::string& path) {
-  const fs::path whole = fs::weakly_canonical(path);
+  const fs::path whole = fs::weakly_canonical(fs::absolute(path));
   return (whole.has_filename() ? whole : whole.parent_path()).string();
 }
 
@@ -60,16 +60,19 @@ class Run {
  private:
   std::vector<const eval::Candidate*> left(const eval::TaskFile& task, const std::string& id) const;
   eval::SampleSet open(const eval::TaskFile& task) const;
+  void warn_of_traces(const eval::TaskFile& task, const std::string& id) const;
   size_t look_over(const eval::TaskFile& task);
   void provide_profiles();
   eval::RunFacts facts() const;
   void answer(const eval::TaskFile& task, const eval::BenchListener& listener) const;
   std::string predictions_path() const { return (fs::path(options_.output) / "predictions.jsonl").string(); }
+  std::string traces_path() const { return (fs::path(options_.output) / "traces.jsonl").string(); }
 
   const EvalOptions& options_;
   std::vector<eval::Candidate> candidates_;
   std::vector<eval::TaskFile> tasks_;
   eval::ResultsRead before_;
+  eval::TracesRead traces_;
   std::set<eval::PredictionKey> keys_;  // of what was there
   Loaded loaded_;
   std::unique_ptr<eval::BenchModel> model_;
@@ -87,6 +90,7 @@ Run::Run(const EvalOptions& options)
   if (before_.damaged) {
     log_warn(cat("the last line of ", predictions_path(), " is not whole, as of an interrupted write; it is dropped"));
   }
+  if (options.traces) traces_ = eval::read_traces(traces_path());
   loaded_ = load_model(options.model, model::WeightLayout::kRepacked);
   model_ = std::make_unique<eval::BenchModel>(loaded_.model, *loaded_.tokenizer, engine::SessionOptions{},
                                               options.question_aware);
@@ -109,13 +113,23 @@ eval::SampleSet Run::open(const eval::TaskFile& task) const {
                                    options_.limit, options_.seed});
 }
 
+// Answers that are there are not made again, and no traces with them.
+void Run::warn_of_traces(const eval::TaskFile& task, const std::string& id) const {
+  const auto todo = left(task, id);
+  const auto lost = [&](const eval::Candidate& candidate) {
+    return candidate.compactor.active() && std::ranges::find(todo, &candidate) == todo.end() &&
+           !traces_.keys.contains({task.name, id, candidate.name, candidate.compactor.spec().budget});
+  };
+  if (std::ranges::none_of(candidates_, lost)) return;
+  log_warn(cat("not all traces of ", task.name,
+               " can be made: its first sample is answered already; name another folder with -o"));
+}
+
 // Predictions to be made for a task; throws what could stop it, before hours have passed.
 size_t Run::look_over(const eval::TaskFile& task) {
   const eval::SampleSet samples = open(task);
   eval::prompt_room(task, model_->options.context);
-  if (options_.traces && samples.size() > 0 && left(task, samples.ids[0]).empty()) {
-    log_warn(cat("no traces of ", task.name, ": its first sample is answered already; name another folder with -o"));
-  }
+  if (options_.traces && samples.size() > 0) warn_of_traces(task, samples.ids[0]);
   size_t count = 0;
   for (uint32_t index = 0; index < samples.size(); ++index) {
     if (interrupted()) throw engine::Interrupted();
@@ -186,9 +200,9 @@ void Run::work() {
   for (const eval::TaskFile& task : tasks_) predictions += look_over(task);
   log_info(cat(loaded_.model->facts().name, ", ", model_->mode(), ": ", tasks_.size(), " tasks, ", predictions,
                " predictions to be made, ", keys_.size(), " are there"));
+  eval::ResultsWriter writer(predictions_path(), before_);  // before another run's folder is touched
   eval::update_run_file((fs::path(options_.output) / "run.json").string(), facts());
   provide_profiles();
-  eval::ResultsWriter writer(predictions_path(), before_);
   Countdown countdown(predictions);
   Progress progress("");
   eval::BenchListener listener;
@@ -201,8 +215,7 @@ void Run::work() {
   };
   std::optional<eval::ResultsWriter> traces;
   if (options_.traces) {
-    const std::string path = (fs::path(options_.output) / "traces.jsonl").string();
-    traces.emplace(path, eval::check_traces(path));
+    traces.emplace(traces_path(), traces_);
     listener.trace = [&traces](const Json& record) { traces->write(record); };
   }
   for (const eval::TaskFile& task : tasks_) answer(task, listener);

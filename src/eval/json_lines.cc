@@ -118,7 +118,7 @@ ResultsRead read_results(const std::string& path, std::string_view begin, const 
 }
 
 ResultsWriter::ResultsWriter(const std::string& path, const ResultsRead& read)
-    : path_(path), file_(std::fopen(path.c_str(), "ab"), &std::fclose) {
+    : path_(path), whole_(read.whole), file_(std::fopen(path.c_str(), "ab"), &std::fclose) {
   if (!file_) throw cannot("write", path);
   const int file = fileno(file_.get());
   struct stat now{};
@@ -127,10 +127,11 @@ ResultsWriter::ResultsWriter(const std::string& path, const ResultsRead& read)
   if (taken || static_cast<size_t>(now.st_size) != read.size) {
     throw Error(cat("another run is writing to ", path, ", or has since this one began; wait for it and start again"));
   }
-  if (ftruncate(file, static_cast<off_t>(read.whole)) != 0) throw cannot("write", path);
 }
 
 void ResultsWriter::write(const Json& json) {
+  if (!began_ && ftruncate(fileno(file_.get()), static_cast<off_t>(whole_)) != 0) throw cannot("write", path_);
+  began_ = true;
   const std::string line = dump_json(json, -1) + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
   if (!written || std::fflush(file_.get()) != 0) throw cannot("write", path_);

@@ -34,13 +34,15 @@ ResultsRead read_results(const std::string& path, std::string_view begin, const 
 // Adds lines to a file of results, each at once. Nobody else may write to it meanwhile.
 class ResultsWriter {
  public:
-  // Cuts off what is behind the whole lines. Throws Error when the file cannot be written, when another writer has it,
-  // or when it has grown since it was read.
+  // What is behind the whole lines is cut off with the first line that is written. Throws Error when the file cannot be
+  // written, when another writer has it, or when it has grown since it was read.
   ResultsWriter(const std::string& path, const ResultsRead& read);
   void write(const Json& line);  // throws Error; what was written before stands
 
  private:
   std::string path_;
+  size_t whole_;
+  bool began_ = false;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
 };
 

@@ -61,8 +61,14 @@ Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, co
                       {"similarity", Json::Array(cosines.begin(), cosines.end())}};
 }
 
-ResultsRead check_traces(const std::string& path) {
-  return read_results(path, "{\"task\":", [](const Json& line) { line.at("similarity").array(); });
+TracesRead read_traces(const std::string& path) {
+  TracesRead read;
+  static_cast<ResultsRead&>(read) = read_results(path, "{\"task\":", [&](const Json& line) {
+    line.at("similarity").array();
+    read.keys.insert(
+        {line.at("task").text(), line.at("id").text(), line.at("method").text(), line.at("budget").text()});
+  });
+  return read;
 }
 
 }  // namespace kvmerger::eval

@@ -1,7 +1,9 @@
 // What compaction makes of one head's tokens, for figures: traces.jsonl.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +36,9 @@ Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, co
                   const Traced& traced);
 
 // What the file holds. Throws Error when it is not one of traces.
-ResultsRead check_traces(const std::string& path);
+struct TracesRead : ResultsRead {
+  std::set<std::array<std::string, 4>> keys;  // task, id, method, budget
+};
+TracesRead read_traces(const std::string& path);
 
 }  // namespace kvmerger::eval

@@ -23,20 +23,23 @@ def _rouges(sample):
     return [max(score[kind].fmeasure for score in scores) for kind in _ROUGE_TYPES]
 
 
+def geometric_mean(rouges):
+    return math.prod(rouges) ** (1 / len(_ROUGE_TYPES))
+
+
 def rouge_geometric_mean(sample):
     """The geometric mean of a sample's three ROUGEs."""
-    return math.prod(_rouges(sample)) ** (1 / 3)
+    return geometric_mean(_rouges(sample))
 
 
 def rouge_of_all(samples, _):
     """The geometric mean of the three ROUGEs' means over samples, as the scorer of SCROLLS and ZeroSCROLLS has it: a
     sample without a common pair of words counts in the other two."""
-    means = map(statistics.fmean, zip(*map(_rouges, samples)))
-    return 100 * math.prod(means) ** (1 / 3)
+    return 100 * geometric_mean([statistics.fmean(of_kind) for of_kind in zip(*map(_rouges, samples))])
 
 
 def f1(prediction, answer):
-    """SQuAD's F1 of words, which become ASCII behind its other rules: quotes that are not ASCII stay in a word.
+    """SQuAD's F1. Words become ASCII only after SQuAD's normalisation, which does not know curly quotes: they stay.
 
     The benchmark's scorer has unidecode for that, which is under the GPL.
     """

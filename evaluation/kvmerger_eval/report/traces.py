@@ -46,8 +46,6 @@ def is_row(row, tokens):
 
 
 def read_trace(record, where):
-    if not isinstance(record, dict):
-        raise EvaluationError(f"{where}: expected a JSON object, found {type(record).__name__}")
     trace = from_object(record, Trace, where)
     if not all(isinstance(token, str) for token in trace.tokens):
         raise EvaluationError(f"{where}: the field 'tokens' is not a list of strings")
@@ -115,7 +113,7 @@ def summary(trace):
 
 
 def similarity_map(gallery, trace):
-    """The paper's figure of one head; None where the run recorded no keys."""
+    """The paper's figure of one head; None where another trace of the sample has it."""
     if not trace.similarity:
         return None
     size = math.isqrt(len(trace.similarity))
