@@ -18,11 +18,8 @@
 #include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-
-#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include "kernels/products-inl.h"
 #include "kernels/softmax-inl.h"
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace kvmerger::kernels {

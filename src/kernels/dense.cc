@@ -12,11 +12,8 @@
 #include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-
-#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include "kernels/products-inl.h"
 #include "kernels/softmax-inl.h"
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace kvmerger::kernels {
@@ -83,7 +80,6 @@ void pack(Matrix from, size_t i, size_t j, uint32_t valid, uint32_t width, uint3
 void block(const float* a, const float* panels, uint32_t depth, bool first, uint32_t rows, uint32_t columns, uint32_t n,
            float* c) {
   Sums<kRows, kPanels> sums;
-  sums.clear();
   const float* panel[kPanels];
   for (int index = 0; index < kPanels; ++index) panel[index] = panels + static_cast<size_t>(index) * depth * 16;
   sums.template multiply_add<1, kRows, 1>(a, depth, panel, panel, 16);

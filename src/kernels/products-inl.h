@@ -7,6 +7,8 @@
 #define KVMERGER_KERNELS_PRODUCTS_INL_H
 #endif
 
+// Targets without vectors pass through here too: the guard above counts them all.
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -65,7 +67,7 @@ template <int M, int P>
 struct Sums {
   Vector at[M][P * kVectors];
 
-  HWY_INLINE void clear() {
+  HWY_INLINE Sums() {  // written out: what compilers add by themselves is not made for the target
     HWY_UNROLL(16)
     for (int row = 0; row < M; ++row) {
       HWY_UNROLL(16)
@@ -135,7 +137,6 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* co
   const T *panel[P], *next[P];
   for (int page = 0; page < P; ++page) panel[page] = keys[page], next[page] = ahead[page];
   Sums<M, P> sums;
-  sums.clear();
   sums.template multiply_add<1, M, 64 / (kPageRows * sizeof(T))>(packed, head_dim, panel, next, kPageRows);
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
@@ -158,7 +159,6 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const int8_
       scales[page] = scales_of(keys[page], head_dim) + first / kScaleBlock * kPageRows;
     }
     Sums<M, P> sums;
-    sums.clear();
     const uint32_t depth = std::min(kScaleBlock, head_dim - first);
     sums.template multiply_add<1, M, 64 / kPageRows>(packed + size_t{first} * M, depth, panel, next, kPageRows);
     HWY_UNROLL(16)
@@ -202,7 +202,6 @@ template <int M, int P, class T>
 HWY_INLINE void value_panels(const ValueTile& tile, const float* factors, size_t column, float* acc,
                              size_t acc_stride) {
   Sums<M, P> sums;
-  sums.clear();
   for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
     const T *panel[P], *next[P];
     const T* page = static_cast<const T*>(tile.values[first / kPageRows]) + column;
@@ -290,4 +289,5 @@ constexpr std::array<ValueColumns, kMaxBlock> kValueColumns =
 }  // namespace kvmerger::kernels
 HWY_AFTER_NAMESPACE();
 
+#endif  // with vectors
 #endif  // per target

@@ -6,6 +6,8 @@
 #define KVMERGER_KERNELS_SOFTMAX_INL_H
 #endif
 
+// Targets without vectors pass through here too: the guard above counts them all.
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -102,4 +104,5 @@ HWY_INLINE float softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool
 }  // namespace kvmerger::kernels
 HWY_AFTER_NAMESPACE();
 
+#endif  // with vectors
 #endif  // per target
