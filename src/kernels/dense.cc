@@ -82,7 +82,7 @@ void block(const float* a, const float* panels, uint32_t depth, bool first, uint
   Sums<kRows, kPanels> sums;
   const float* panel[kPanels];
   for (int index = 0; index < kPanels; ++index) panel[index] = panels + static_cast<size_t>(index) * depth * 16;
-  sums.template multiply_add<1, kRows, 1>(a, depth, panel, panel, 16);
+  sums.template multiply_add<kRows, 1>(a, 1, depth, panel, panel, 16);
   HWY_ALIGN float row_sums[kColumns];
   for (uint32_t row = 0; row < rows; ++row, c += n) {
     for (uint32_t vector = 0; vector < kColumns / kLanes; ++vector) {

@@ -1,5 +1,5 @@
 // The two matrix products of attention: logits = Q K^T and acc = acc * factor + P V, one micro-kernel with its sums in
-// registers. To be included after Highway, once per target with vectors.
+// registers. To be included after Highway, for every target; empty for those without vectors.
 #if defined(KVMERGER_KERNELS_PRODUCTS_INL_H) == defined(HWY_TARGET_TOGGLE)  // once per target
 #ifdef KVMERGER_KERNELS_PRODUCTS_INL_H
 #undef KVMERGER_KERNELS_PRODUCTS_INL_H
@@ -75,20 +75,20 @@ struct Sums {
     }
   }
 
-  // += A [M, depth] * panels [depth, 16 each]. Element (row, k) of A is at row * kRow + k * kColumn; row k of a panel
+  // += A [M, depth] * panels [depth, 16 each]. Element (row, k) of A is at row * a_row + k * kColumn; row k of a panel
   // is at k * stride. Meanwhile `ahead`, panels needed later, comes into the cache: a line every kAhead rows.
-  template <size_t kRow, size_t kColumn, size_t kAhead, class T>
-  HWY_INLINE void multiply_add(const float* a, size_t depth, const T* const (&panel)[P], const T* const (&ahead)[P],
-                               size_t stride) {
+  template <size_t kColumn, size_t kAhead, class T>
+  HWY_INLINE void multiply_add(const float* a, size_t a_row, size_t depth, const T* const (&panel)[P],
+                               const T* const (&ahead)[P], size_t stride) {
     for (size_t k = 0; k < depth; ++k, a += kColumn) {
       if (k % kAhead == 0) {
         HWY_UNROLL(16)
         for (int index = 0; index < P; ++index) hwy::Prefetch(ahead[index] + k * stride);
       }
       if constexpr (M < P * kVectors) {
-        add_products<kRow>(a, panel, k * stride);
+        add_products(a, a_row, panel, k * stride);
       } else {
-        add_products_by_row<kRow>(a, panel, k * stride);
+        add_products_by_row(a, a_row, panel, k * stride);
       }
     }
   }
@@ -96,11 +96,11 @@ struct Sums {
  private:
   // One step of k. The registers are just enough when the shorter side of the block of sums waits in them and the other
   // passes through: here M elements of A wait.
-  template <size_t kRow, class T>
-  HWY_INLINE void add_products(const float* a, const T* const (&panel)[P], size_t offset) {
+  template <class T>
+  HWY_INLINE void add_products(const float* a, size_t a_row, const T* const (&panel)[P], size_t offset) {
     Vector left[M];
     HWY_UNROLL(16)
-    for (int row = 0; row < M; ++row) left[row] = hn::Set(kFloats, a[static_cast<size_t>(row) * kRow]);
+    for (int row = 0; row < M; ++row) left[row] = hn::Set(kFloats, a[static_cast<size_t>(row) * a_row]);
     HWY_UNROLL(16)
     for (int vector = 0; vector < P * kVectors; ++vector) {
       const Vector b = load_vector(panel, vector, offset);
@@ -109,14 +109,14 @@ struct Sums {
     }
   }
 
-  template <size_t kRow, class T>
-  HWY_INLINE void add_products_by_row(const float* a, const T* const (&panel)[P], size_t offset) {
+  template <class T>
+  HWY_INLINE void add_products_by_row(const float* a, size_t a_row, const T* const (&panel)[P], size_t offset) {
     Vector b[P * kVectors];
     HWY_UNROLL(16)
     for (int vector = 0; vector < P * kVectors; ++vector) b[vector] = load_vector(panel, vector, offset);
     HWY_UNROLL(16)
     for (int row = 0; row < M; ++row) {
-      const Vector left = hn::Set(kFloats, a[static_cast<size_t>(row) * kRow]);
+      const Vector left = hn::Set(kFloats, a[static_cast<size_t>(row) * a_row]);
       HWY_UNROLL(16)
       for (int vector = 0; vector < P * kVectors; ++vector) {
         at[row][vector] = hn::MulAdd(left, b[vector], at[row][vector]);
@@ -137,7 +137,7 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* co
   const T *panel[P], *next[P];
   for (int page = 0; page < P; ++page) panel[page] = keys[page], next[page] = ahead[page];
   Sums<M, P> sums;
-  sums.template multiply_add<1, M, 64 / (kPageRows * sizeof(T))>(packed, head_dim, panel, next, kPageRows);
+  sums.template multiply_add<M, 64 / (kPageRows * sizeof(T))>(packed, 1, head_dim, panel, next, kPageRows);
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
     HWY_UNROLL(16)
@@ -160,7 +160,7 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const int8_
     }
     Sums<M, P> sums;
     const uint32_t depth = std::min(kScaleBlock, head_dim - first);
-    sums.template multiply_add<1, M, 64 / kPageRows>(packed + size_t{first} * M, depth, panel, next, kPageRows);
+    sums.template multiply_add<M, 64 / kPageRows>(packed + size_t{first} * M, 1, depth, panel, next, kPageRows);
     HWY_UNROLL(16)
     for (int vector = 0; vector < P * kVectors; ++vector) {
       const Vector scale = load(scales[vector / kVectors] + static_cast<size_t>(vector % kVectors) * kLanes);
@@ -208,7 +208,7 @@ HWY_INLINE void value_panels(const ValueTile& tile, const float* factors, size_t
     const T* ahead = static_cast<const T*>(tile.ahead[first / kPageRows]) + column;
     for (int index = 0; index < P; ++index) panel[index] = page + index * 16, next[index] = ahead + index * 16;
     const size_t depth = std::min(kPageRows, tile.rows - first);
-    sums.template multiply_add<kTileRows, 1, 1>(tile.probabilities + first, depth, panel, next, tile.stride);
+    sums.template multiply_add<1, 1>(tile.probabilities + first, kTileRows, depth, panel, next, tile.stride);
   }
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {

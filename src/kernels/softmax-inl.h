@@ -1,4 +1,5 @@
-// The online softmax over the logits of one tile. To be included after products-inl.h, which names the vector type.
+// The online softmax over the logits of one tile. To be included after Highway, for every target; empty for those
+// without vectors.
 #if defined(KVMERGER_KERNELS_SOFTMAX_INL_H) == defined(HWY_TARGET_TOGGLE)  // once per target
 #ifdef KVMERGER_KERNELS_SOFTMAX_INL_H
 #undef KVMERGER_KERNELS_SOFTMAX_INL_H
