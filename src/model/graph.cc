@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "model/attention_port.h"
+#include "model/linear.h"
 #include "model/model.h"
 #include "model/rope.h"
 
@@ -22,8 +23,8 @@ constexpr uint32_t kNodesPerLayer = 48, kOtherNodes = 32;
 // Builds the nodes. Shapes in ggml order, fastest first; m = tokens.
 class Builder {
  public:
-  Builder(ggml_context* context, const Model& model, AttentionPort& port)
-      : context_(context), config_(model.config()), weights_(model.weights()), port_(port) {}
+  Builder(ggml_context* context, const Model& model, AttentionPort& port, Linear& linear)
+      : context_(context), config_(model.config()), weights_(model.weights()), port_(port), linear_(linear) {}
 
   ggml_tensor *tokens = nullptr, *positions = nullptr;  // [m] i32
   ggml_tensor* last = nullptr;                          // [1] i32: index of the last token; only for Outputs::kLast
@@ -54,7 +55,7 @@ class Builder {
   }
 
   ggml_tensor* linear(ggml_tensor* weight, ggml_tensor* bias, ggml_tensor* x) {
-    ggml_tensor* y = ggml_mul_mat(context_, weight, x);
+    ggml_tensor* y = linear_.multiply(context_, weight, x);
     return bias ? ggml_add(context_, y, bias) : y;
   }
 
@@ -97,6 +98,7 @@ class Builder {
   const DecoderConfig& config_;
   const Weights& weights_;
   AttentionPort& port_;
+  Linear& linear_;
 };
 
 bool ask_cancelled(void* data) noexcept {  // ggml, which calls it, is C
@@ -125,6 +127,7 @@ struct DecoderGraph::Impl {
   ggml_cgraph* graph = nullptr;
   ggml_tensor *tokens = nullptr, *positions = nullptr, *last = nullptr, *output = nullptr;
   std::vector<int32_t> position_values;
+  Linear linear;
 
   ~Impl() {
     ggml_gallocr_free(allocator);
@@ -139,7 +142,7 @@ DecoderGraph::DecoderGraph(const Model& model, AttentionPort& port, uint32_t tok
   const size_t memory = nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(nodes, false);
   impl_->context = ggml_init({.mem_size = memory, .mem_buffer = nullptr, .no_alloc = true});
   impl_->graph = ggml_new_graph_custom(impl_->context, nodes, false);
-  Builder builder(impl_->context, model, port);
+  Builder builder(impl_->context, model, port, impl_->linear);
   impl_->output = builder.build(tokens, outputs);
   ggml_set_output(impl_->output);
   impl_->tokens = builder.tokens;
@@ -165,6 +168,7 @@ bool DecoderGraph::run(Executor& executor, std::span<const int32_t> tokens, int3
     const int32_t index = static_cast<int32_t>(tokens_) - 1;
     ggml_backend_tensor_set(impl_->last, &index, 0, sizeof index);
   }
+  impl_->linear.prepare(executor.threads());
   ggml_backend_t backend = executor.impl_->backend;
   ggml_backend_cpu_set_abort_callback(backend, cancelled ? &ask_cancelled : nullptr,
                                       const_cast<std::function<bool()>*>(&cancelled));
