@@ -36,8 +36,11 @@ float dot(const float* x, const float* y, uint32_t n) {
   return sum;
 }
 
-void add_scaled_row(const float* x, float scale, uint32_t n, float* out) {
-  for (uint32_t j = 0; j < n; ++j) out[j] += scale * x[j];
+// out [n] += scales [rows] times a [rows, n].
+void add_scaled_rows(const float* a, uint32_t rows, const float* scales, uint32_t n, float* out) {
+  for (uint32_t i = 0; i < rows; ++i) {
+    for (uint32_t j = 0; j < n; ++j) out[j] += scales[i] * a[size_t{i} * n + j];
+  }
 }
 
 float scale_row(float* x, uint32_t n, float scale, const float* bias) {
@@ -76,34 +79,46 @@ void pack(Matrix from, size_t i, size_t j, uint32_t valid, uint32_t width, uint3
   }
 }
 
-// c [rows, columns] of one block, of stride n, (+)= packed a [depth, kRows] * panels [kPanels][depth, 16].
-void block(const float* a, const float* panels, uint32_t depth, bool first, uint32_t rows, uint32_t columns, uint32_t n,
+// Where the rows of one block of sums lie: element (row, k) is data[row * stride + k], or, packed, data[k * kRows +
+// row].
+struct Left {
+  const float* data;
+  size_t stride;  // 0: packed
+};
+
+void store_row(const Sums<kRows, kPanels>& sums, uint32_t row, bool first, uint32_t columns, float* c) {
+  HWY_ALIGN float row_sums[kColumns];
+  float* to = columns == kColumns && first ? c : row_sums;
+  for (uint32_t vector = 0; vector < kColumns / kLanes; ++vector) {
+    hn::StoreU(sums.at[row][vector], kFloats, to + vector * kLanes);
+  }
+  if (to == c) return;
+  for (uint32_t column = 0; column < columns; ++column) c[column] = row_sums[column] + (first ? 0.0F : c[column]);
+}
+
+// c [rows, columns] of one block, of stride n, (+)= a [kRows, depth] * panels [kPanels][depth, 16].
+void block(Left a, const float* panels, uint32_t depth, bool first, uint32_t rows, uint32_t columns, uint32_t n,
            float* c) {
   Sums<kRows, kPanels> sums;
   const float* panel[kPanels];
   for (int index = 0; index < kPanels; ++index) panel[index] = panels + static_cast<size_t>(index) * depth * 16;
-  sums.template multiply_add<kRows, 1>(a, 1, depth, panel, panel, 16);
-  HWY_ALIGN float row_sums[kColumns];
-  for (uint32_t row = 0; row < rows; ++row, c += n) {
-    for (uint32_t vector = 0; vector < kColumns / kLanes; ++vector) {
-      hn::StoreU(sums.at[row][vector], kFloats, row_sums + vector * kLanes);
-    }
-    if (first) {
-      std::copy_n(row_sums, columns, c);
-    } else {
-      for (uint32_t column = 0; column < columns; ++column) c[column] += row_sums[column];
-    }
+  if (a.stride == 0) {
+    sums.template multiply_add<kRows, 1>(a.data, 1, depth, panel, panel, 16);
+  } else {
+    sums.template multiply_add<1, 1>(a.data, a.stride, depth, panel, panel, 16);
   }
+  for (uint32_t row = 0; row < rows; ++row, c += n) store_row(sums, row, first, columns, c);
 }
 
 void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, bool lower, float* c) {
   const uint32_t blocks = (m + kRows - 1) / kRows;
+  const auto in_place = [&](uint32_t row) { return a.column == 1 && row + kRows <= m; };
   std::vector<float> left(size_t{blocks} * kRows * std::min(k, kDepth)), right(size_t{kColumns} * std::min(k, kDepth));
   for (uint32_t at = 0; at < k; at += kDepth) {
     const uint32_t depth = std::min(kDepth, k - at);
-    for (uint32_t index = 0; index < blocks; ++index) {
-      const uint32_t row = index * kRows;
-      pack(a, row, at, std::min<uint32_t>(kRows, m - row), kRows, depth, &left[size_t{row} * depth]);
+    for (uint32_t row = 0; row < m; row += kRows) {
+      if (!in_place(row))
+        pack(a, row, at, std::min<uint32_t>(kRows, m - row), kRows, depth, &left[size_t{row} * depth]);
     }
     for (uint32_t column = 0; column < n; column += kColumns) {
       const uint32_t columns = std::min(kColumns, n - column);
@@ -111,10 +126,10 @@ void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, boo
         const uint32_t valid = panel < columns ? std::min(16U, columns - panel) : 0;
         pack(b.transposed(), valid > 0 ? column + panel : column, at, valid, 16, depth, &right[size_t{panel} * depth]);
       }
-      for (uint32_t index = 0; index < blocks; ++index) {
-        const uint32_t row = index * kRows;
+      for (uint32_t row = 0; row < m; row += kRows) {
         if (lower && row + kRows <= column) continue;
-        block(&left[size_t{row} * depth], right.data(), depth, at == 0, std::min<uint32_t>(kRows, m - row), columns, n,
+        const Left rows = in_place(row) ? Left{a.data + row * a.row + at, a.row} : Left{&left[size_t{row} * depth], 0};
+        block(rows, right.data(), depth, at == 0, std::min<uint32_t>(kRows, m - row), columns, n,
               c + size_t{row} * n + column);
       }
     }
@@ -134,11 +149,25 @@ float dot(const float* x, const float* y, uint32_t n) {
   return sum;
 }
 
-void add_scaled_row(const float* x, float scale, uint32_t n, float* out) {
-  const Vector factor = hn::Set(kFloats, scale);
+template <int M>
+void add_scaled_block(const float* a, const float* scales, uint32_t n, float* out) {
   uint32_t j = 0;
-  for (; j + kLanes <= n; j += kLanes) hn::StoreU(hn::MulAdd(factor, load(x + j), load(out + j)), kFloats, out + j);
-  for (; j < n; ++j) out[j] += scale * x[j];
+  for (; j + kLanes <= n; j += kLanes) {
+    Vector sum = load(out + j);
+    HWY_UNROLL(8)
+    for (uint32_t i = 0; i < M; ++i) sum = hn::MulAdd(hn::Set(kFloats, scales[i]), load(a + size_t{i} * n + j), sum);
+    hn::StoreU(sum, kFloats, out + j);
+  }
+  for (; j < n; ++j) {
+    for (uint32_t i = 0; i < M; ++i) out[j] += scales[i] * a[size_t{i} * n + j];
+  }
+}
+
+// out [n] += scales [rows] times a [rows, n].
+void add_scaled_rows(const float* a, uint32_t rows, const float* scales, uint32_t n, float* out) {
+  uint32_t i = 0;
+  for (; i + 4 <= rows; i += 4) add_scaled_block<4>(a + size_t{i} * n, scales + i, n, out);
+  for (; i < rows; ++i) add_scaled_block<1>(a + size_t{i} * n, scales + i, n, out);
 }
 
 float scale_row(float* x, uint32_t n, float scale, const float* bias) {
@@ -180,7 +209,18 @@ void multiply_vector_target(const float* a, uint32_t m, uint32_t n, const float*
 
 void vector_multiply_target(const float* x, const float* a, uint32_t m, uint32_t n, float* out) {
   std::fill_n(out, n, 0.0F);
-  for (uint32_t i = 0; i < m; ++i) add_scaled_row(a + size_t{i} * n, x[i], n, out);
+  add_scaled_rows(a, m, x, n, out);
+}
+
+void normal_vector_target(const float* a, uint32_t m, uint32_t n, const float* x, float* out) {
+  constexpr uint32_t kAtOnce = 4;  // rows: they are still in the first cache when they come by the second time
+  float products[kAtOnce];
+  std::fill_n(out, n, 0.0F);
+  for (uint32_t i = 0; i < m; i += kAtOnce) {
+    const uint32_t rows = std::min(kAtOnce, m - i);
+    multiply_vector_target(a + size_t{i} * n, rows, n, x, products);
+    add_scaled_rows(a + size_t{i} * n, rows, products, n, out);
+  }
 }
 
 void softmax_rows_target(float* logits, uint32_t m, uint32_t n, float scale, const float* bias, float* largest,
@@ -212,6 +252,7 @@ namespace {
 HWY_EXPORT(multiply_target);
 HWY_EXPORT(multiply_vector_target);
 HWY_EXPORT(vector_multiply_target);
+HWY_EXPORT(normal_vector_target);
 HWY_EXPORT(softmax_rows_target);
 HWY_EXPORT(exponentials_target);
 
@@ -236,6 +277,11 @@ void multiply_vector(const float* a, uint32_t m, uint32_t n, const float* x, flo
 void vector_multiply(const float* x, const float* a, uint32_t m, uint32_t n, float* out) {
   choose_target();
   HWY_DYNAMIC_DISPATCH(vector_multiply_target)(x, a, m, n, out);
+}
+
+void normal_vector(const float* a, uint32_t m, uint32_t n, const float* x, float* out) {
+  choose_target();
+  HWY_DYNAMIC_DISPATCH(normal_vector_target)(a, m, n, x, out);
 }
 
 void softmax_rows(float* logits, uint32_t m, uint32_t n, float scale, const float* bias, float* largest, float* sum) {

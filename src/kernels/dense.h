@@ -24,6 +24,8 @@ void gram(const float* a, uint32_t m, uint32_t n, float* c);
 // out [m] = a [m, n] x [n] and out [n] = x [m] a [m, n] for contiguous a.
 void multiply_vector(const float* a, uint32_t m, uint32_t n, const float* x, float* out);
 void vector_multiply(const float* x, const float* a, uint32_t m, uint32_t n, float* out);
+// out [n] = a^T (a x), in one pass over a [m, n].
+void normal_vector(const float* a, uint32_t m, uint32_t n, const float* x, float* out);
 
 // The unnormalised softmax of every row of logits [m, n], in place: exp(scale * logit + bias[j] - largest[i]), held to
 // at most 1. bias [n] may be null. Writes the row sums to sum [m].

@@ -83,8 +83,9 @@ TEST_CASE("dense products with a vector, from both sides") {
     Rng rng(4);
     for (const auto& [m, n] : std::vector<std::array<uint32_t, 2>>{{1, 1}, {3, 7}, {40, 131}, {9, 64}}) {
       const std::vector<float> a = random_matrix(rng, m * n), x = random_matrix(rng, n), y = random_matrix(rng, m);
-      std::vector<float> right(m), left(n);
+      std::vector<float> right(m), left(n), both(n);
       multiply_vector(a.data(), m, n, x.data(), right.data());
+      normal_vector(a.data(), m, n, x.data(), both.data());
       vector_multiply(y.data(), a.data(), m, n, left.data());
       for (size_t i = 0; i < m; ++i) {
         double sum = 0.0;
@@ -95,6 +96,9 @@ TEST_CASE("dense products with a vector, from both sides") {
         double sum = 0.0;
         for (size_t i = 0; i < m; ++i) sum += double{a[i * n + j]} * double{y[i]};
         CHECK(double{left[j]} == doctest::Approx(sum).epsilon(1e-5).scale(1.0));
+        double twice = 0.0;
+        for (size_t i = 0; i < m; ++i) twice += double{a[i * n + j]} * double{right[i]};
+        CHECK(double{both[j]} == doctest::Approx(twice).epsilon(1e-5).scale(1.0));
       }
     }
   });
