@@ -75,7 +75,9 @@ class Compactor::Run {
   std::vector<uint32_t> share_out(uint64_t total, std::string& note) const;
   // rows: [layers * heads] allowed; empty: the policy chooses. Returns the predicted errors. Without apply only these.
   std::vector<double> compact(const std::vector<uint32_t>& rows, bool apply) const;
-  kv::LayerPlan plan(uint32_t layer, const std::vector<uint32_t>& rows) const { return plan(view(layer).view, rows); }
+  kv::LayerPlan plan(uint32_t layer, const std::vector<uint32_t>& rows) const {
+    return plan(view(layer).view, rows).plan;
+  }
 
  private:
   bool predictable() const;
@@ -83,8 +85,8 @@ class Compactor::Run {
   uint64_t rows_of_percent(uint32_t percent) const;
   uint32_t smallest_percent() const;
   std::vector<std::vector<float>> scores(uint64_t total) const;
-  kv::LayerPlan plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const;
-  void predict(const kv::LayerView& view, const kv::LayerPlan& plan, std::vector<double>& errors) const;
+  fit::Fitted plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const;
+  void predict(const kv::LayerView& view, const fit::Fitted& fitted, std::vector<double>& errors) const;
 
   const Compactor& own_;
   kv::Store& store_;
@@ -145,15 +147,17 @@ std::vector<uint32_t> Compactor::Run::share_out(uint64_t total, std::string& not
   return std::move(result.rows);
 }
 
-kv::LayerPlan Compactor::Run::plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const {
+fit::Fitted Compactor::Run::plan(const kv::LayerView& view, const std::vector<uint32_t>& rows) const {
   const size_t heads = view.heads.size();
   const auto own = rows.empty() ? std::span<const uint32_t>() : std::span(rows).subspan(view.index * heads, heads);
   return own_.fit_->fit(view, own_.policy_->plan(view, own));
 }
 
-void Compactor::Run::predict(const kv::LayerView& view, const kv::LayerPlan& plan, std::vector<double>& errors) const {
+void Compactor::Run::predict(const kv::LayerView& view, const fit::Fitted& fitted, std::vector<double>& errors) const {
   for (uint32_t head = 0; head < shape_.heads && !errors.empty(); ++head) {
-    errors[view.index * shape_.heads + head] = std::sqrt(fit::predicted_error(view.heads[head], plan[head]));
+    const std::optional<double>& measured = fitted.errors[head];
+    const double error = measured ? *measured : fit::predicted_error(view.heads[head], fitted.plan[head]);
+    errors[view.index * shape_.heads + head] = std::sqrt(error);
   }
 }
 
@@ -164,11 +168,11 @@ std::vector<double> Compactor::Run::compact(const std::vector<uint32_t>& rows, b
   parallel_for(shape_.layers, threads_, [&](uint32_t layer) {
     if (rows.empty() && own_.policy_->keeps_whole(layer, shape_.layers)) return;
     const kv::Store::LayerData data = view(layer);
-    const kv::LayerPlan plan = this->plan(data.view, rows);
-    predict(data.view, plan, errors);
+    const fit::Fitted fitted = plan(data.view, rows);
+    predict(data.view, fitted, errors);
     if (!apply) return;
     const std::lock_guard lock(applying);
-    store_.apply(layer, plan);
+    store_.apply(layer, fitted.plan);
   });
   return errors;
 }

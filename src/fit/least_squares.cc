@@ -20,9 +20,14 @@ using Vector = std::vector<float>;
 
 constexpr float kMostStep = 5.0F;  // a weight changes by at most this factor in one round
 
-float mean_column_energy(const Vector& matrix, size_t columns) {
+// matrix: [rows, columns].
+float mean_column_energy(const Vector& matrix, uint32_t columns) {
   double sum = 0.0;
-  for (const float value : matrix) sum += double{value} * double{value};
+  for (size_t row = 0; row < matrix.size(); row += columns) {
+    float energy = 0.0F;
+    kernels::multiply_vector(&matrix[row], 1, columns, &matrix[row], &energy);
+    sum += double{energy};
+  }
   return static_cast<float>(sum / static_cast<double>(columns));
 }
 
@@ -43,7 +48,7 @@ class LeastSquares final : public Fit {
   uint32_t queries() const override { return queries_; }
 
  protected:
-  void fit_head(const kv::HeadView& head, kv::HeadPlan& plan) const override;
+  double fit_head(const kv::HeadView& head, kv::HeadPlan& plan) const override;
 
  private:
   Vector fit_weights(const Vector& attention, const Vector& start) const;
@@ -60,11 +65,10 @@ Vector LeastSquares::fit_weights(const Vector& attention, const Vector& start) c
   const float ridge = static_cast<float>(lambda_) * mean_column_energy(attention, n);
   const float limit = std::exp(static_cast<float>(clip_));
   const Vector ones(r, 1.0F);
-  Vector wanted(n), mass(r), gradient(n), weight = start;
+  Vector wanted(n), gradient(n), weight = start;
   kernels::vector_multiply(ones.data(), attention.data(), r, n, wanted.data());
   for (uint32_t round = 0; round < rounds_; ++round) {
-    kernels::multiply_vector(attention.data(), r, n, weight.data(), mass.data());
-    kernels::vector_multiply(mass.data(), attention.data(), r, n, gradient.data());
+    kernels::normal_vector(attention.data(), r, n, weight.data(), gradient.data());
     for (uint32_t row = 0; row < n; ++row) {
       const float step = (wanted[row] + ridge * start[row]) / (gradient[row] + ridge * weight[row] + 1e-20F);
       // Held within its range in every round: at the end alone it could raise the objective.
@@ -78,14 +82,12 @@ Vector LeastSquares::fit_weights(const Vector& attention, const Vector& start) c
 Vector LeastSquares::fit_values(const Target& target, const Vector& attention, const Vector& weight,
                                 const Survivors& rows) const {
   const uint32_t r = target.count, n = rows.count, dim = rows.dim;
-  Vector p(attention.size()), gram(size_t{r} * r), residual(size_t{r} * dim), change(size_t{n} * dim);
+  Vector p = weighted(attention, weight), mass(r), gram(size_t{r} * r), residual(size_t{r} * dim);
+  Vector change(size_t{n} * dim);
+  kernels::multiply_vector(attention.data(), r, n, weight.data(), mass.data());
   for (uint32_t query = 0; query < r; ++query) {
-    const float *from = &attention[size_t{query} * n], mass = [&] {
-      double sum = 0.0;
-      for (uint32_t row = 0; row < n; ++row) sum += double{from[row]} * double{weight[row]};
-      return static_cast<float>(std::max(sum, 1e-30));
-    }();
-    for (uint32_t row = 0; row < n; ++row) p[size_t{query} * n + row] = from[row] * weight[row] / mass;
+    const float share = 1.0F / std::max(mass[query], 1e-30F);
+    for (uint32_t row = 0; row < n; ++row) p[size_t{query} * n + row] *= share;
   }
   kernels::gram(p.data(), r, n, gram.data());
   kernels::multiply({p.data(), n, 1}, {rows.value.data(), dim, 1}, r, n, dim, residual.data());
@@ -108,7 +110,7 @@ Vector LeastSquares::fit_values(const Target& target, const Vector& attention, c
   return change;
 }
 
-void LeastSquares::fit_head(const kv::HeadView& head, kv::HeadPlan& plan) const {
+double LeastSquares::fit_head(const kv::HeadView& head, kv::HeadPlan& plan) const {
   const Target seen = target(head, Part::kFit), held_out = target(head, Part::kHeldOut);
   const Survivors rows = survivors(head, plan);
   const Vector attention = fit::attention(seen, rows), held_out_attention = fit::attention(held_out, rows);
@@ -116,16 +118,18 @@ void LeastSquares::fit_head(const kv::HeadView& head, kv::HeadPlan& plan) const 
   for (const float bias : rows.bias) start.push_back(std::exp(bias));
   const Vector weight = fit_weights(attention, start);
   const Vector value = values_ ? fit_values(seen, attention, weight, rows) : rows.value;
-  if (!all_finite(weight) || !all_finite(value)) return;
   const double before = relative_error(held_out, held_out_attention, start, rows.value);
-  if (!(relative_error(held_out, held_out_attention, weight, value) < before)) return;
+  if (!all_finite(weight) || !all_finite(value)) return before;
+  const double after = relative_error(held_out, held_out_attention, weight, value);
+  if (!(after < before)) return before;
   for (uint32_t row = 0; row < rows.count; ++row) {
     if (weight[row] > 0.0F) plan.bias[row] = std::log(weight[row]);  // e^-104 and below are 0
   }
-  if (!values_) return;
+  if (!values_) return after;
   plan.dense.resize(rows.count);
   for (uint32_t row = 0; row < rows.count; ++row) plan.dense[row] = static_cast<int32_t>(row);
   plan.dense_value = value;
+  return after;
 }
 
 }  // namespace

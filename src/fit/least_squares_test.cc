@@ -8,13 +8,14 @@
 
 #include "core/error.h"
 #include "fit/fit.h"
+#include "fit/response.h"
 #include "fit/test_head.h"
 
 namespace kvmerger::fit {
 namespace {
 
 kv::HeadPlan fitted(const std::string& spec, const kv::HeadView& head, const kv::HeadPlan& plan) {
-  return make(spec)->fit({0, 1, {head}}, {plan})[0];
+  return make(spec)->fit({0, 1, {head}}, {plan}).plan[0];
 }
 
 // The mass objective of weights w for a plan whose weights were `start`: |A w - 1|^2 + r |w - start|^2.
@@ -244,9 +245,11 @@ void check_sound(const kv::HeadView& head, const kv::HeadPlan& plan) {
   for (const char* spec : {"mass", "ls", "ls:lambda=0.000001", "ls:clip=20,rounds=200", "mass:clip=0"}) {
     CAPTURE(spec);
     const kv::LayerView view{0, 1, {head}};
-    const kv::LayerPlan better = make(spec)->fit(view, {plan});
-    CHECK_NOTHROW(kv::validate(better, view));  // finite, among others
-    CHECK(same_but_for_answers(better[0], plan));
+    const Fitted better = make(spec)->fit(view, {plan});
+    CHECK_NOTHROW(kv::validate(better.plan, view));  // finite, among others
+    CHECK(same_but_for_answers(better.plan[0], plan));
+    if (!better.errors[0]) continue;
+    CHECK(*better.errors[0] == doctest::Approx(predicted_error(head, better.plan[0])).epsilon(1e-3).scale(1e-6));
   }
 }
 
@@ -335,7 +338,7 @@ TEST_CASE("each head of a layer is fitted by itself") {
   const TestHead first = random_head(50, 8, 40, rng), second = random_head(90, 8, 40, rng);
   const kv::LayerView view{0, 1, {first.view(), second.view(), first.view()}};
   const kv::LayerPlan plan{eviction(view.heads[0], 2), merging(view.heads[1], 3), kv::keep_all(view.heads[2])};
-  const kv::LayerPlan better = make("ls")->fit(view, plan);
+  const kv::LayerPlan better = make("ls")->fit(view, plan).plan;
   CHECK(better[0].dense_value == fitted("ls", view.heads[0], plan[0]).dense_value);
   CHECK(better[1].bias == fitted("ls", view.heads[1], plan[1]).bias);
   CHECK(is_identity(better[2], view.heads[2]));

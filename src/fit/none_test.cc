@@ -14,7 +14,7 @@ TEST_CASE("fit none: the plan comes back as it was") {
   const std::vector<uint32_t> kept{1, 3, 5};
   const auto none = make("none");
   CHECK(none->queries() == 0);
-  const kv::LayerPlan plan = none->fit(view, {kv::keep_rows(head, kept)});
+  const kv::LayerPlan plan = none->fit(view, {kv::keep_rows(head, kept)}).plan;
   REQUIRE(plan.size() == 1);
   CHECK(plan[0].pivot == kept);
   CHECK(plan[0].bias == std::vector<float>{1, 3, 5});

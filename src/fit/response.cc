@@ -72,16 +72,24 @@ std::vector<float> attention(const Target& target, const Survivors& rows) {
   return shares;
 }
 
+std::vector<float> weighted(const std::vector<float>& attention, const std::vector<float>& weight) {
+  std::vector<float> products = attention;
+  for (size_t first = 0; first < products.size(); first += weight.size()) {
+    for (size_t row = 0; row < weight.size(); ++row) products[first + row] *= weight[row];
+  }
+  return products;
+}
+
 double relative_error(const Target& target, const std::vector<float>& attention, const std::vector<float>& weight,
                       const std::vector<float>& value) {
   const uint32_t r = target.count, n = static_cast<uint32_t>(weight.size()), dim = target.dim;
-  std::vector<float> weighted(attention.size()), output(size_t{r} * dim);
-  for (size_t at = 0; at < attention.size(); ++at) weighted[at] = attention[at] * weight[at % n];
-  kernels::multiply({weighted.data(), n, 1}, {value.data(), dim, 1}, r, n, dim, output.data());
+  const std::vector<float> shares = weighted(attention, weight);
+  std::vector<float> output(size_t{r} * dim), masses(r);
+  kernels::multiply({shares.data(), n, 1}, {value.data(), dim, 1}, r, n, dim, output.data());
+  kernels::multiply_vector(attention.data(), r, n, weight.data(), masses.data());
   double wrong = 0.0, all = 0.0;
   for (uint32_t query = 0; query < r; ++query) {
-    double mass = 0.0;
-    for (uint32_t row = 0; row < n; ++row) mass += double{weighted[size_t{query} * n + row]};
+    const double mass{masses[query]};
     for (uint32_t at = 0; at < dim; ++at) {
       const double full = double{target.output[size_t{query} * dim + at]};
       const double own = mass > 0.0 ? double{output[size_t{query} * dim + at]} / mass : 0.0;

@@ -34,6 +34,9 @@ Survivors survivors(const kv::HeadView& head, const kv::HeadPlan& plan);
 // that each row would get from the full head.
 std::vector<float> attention(const Target& target, const Survivors& rows);
 
+// [r, rows] of attention times [rows] of weights.
+std::vector<float> weighted(const std::vector<float>& attention, const std::vector<float>& weight);
+
 // sum |o' - o|^2 / sum |o|^2 over the queries, o' from rows with these weights e^bias.
 double relative_error(const Target& target, const std::vector<float>& attention, const std::vector<float>& weight,
                       const std::vector<float>& value);
