@@ -10,11 +10,12 @@
 namespace kvmerger::model {
 namespace {
 
-// From here on reading weights into f32 costs less than it brings (docs/performance.md).
-constexpr int64_t kTokens = 64;
-
-// ggml multiplies these a row and a token at a time; for the others it has tiles or another layout.
-bool ggml_is_slow(ggml_type type) { return type == GGML_TYPE_Q4_1 || type == GGML_TYPE_Q5_0 || type == GGML_TYPE_Q5_1; }
+// The tokens from which on our product is faster (`model_linear_bench`). These types ggml multiplies a row and a token
+// at a time, or in tiles that are hardly faster; for the others it has better tiles, or another layout.
+int64_t fewest_tokens(ggml_type type) {
+  if (type == GGML_TYPE_Q4_1 || type == GGML_TYPE_Q5_1) return 64;
+  return type == GGML_TYPE_Q5_0 ? 128 : INT64_MAX;
+}
 
 kernels::WeightRows rows_of(const ggml_tensor& weight) {
   return {.data = weight.data,
@@ -28,7 +29,7 @@ kernels::WeightRows rows_of(const ggml_tensor& weight) {
 }  // namespace
 
 ggml_tensor* Linear::multiply(ggml_context* context, ggml_tensor* weight, ggml_tensor* x) {
-  if (x->ne[1] < kTokens || !ggml_is_slow(weight->type)) return ggml_mul_mat(context, weight, x);
+  if (x->ne[1] < fewest_tokens(weight->type)) return ggml_mul_mat(context, weight, x);
   scratch_floats_ = std::max(scratch_floats_, kernels::linear_scratch(rows_of(*weight)));
   std::array<ggml_tensor*, 2> sources{weight, x};
   return ggml_custom_4d(context, GGML_TYPE_F32, weight->ne[1], x->ne[1], 1, 1, sources.data(), sources.size(),

@@ -42,10 +42,10 @@ void product(benchmark::State& state, ggml_type type) {
   const auto operations = 2e-9 * static_cast<double>(kInputs * kOutputs * tokens * state.iterations());
   state.counters["GFLOP/s"] = benchmark::Counter(operations, benchmark::Counter::kIsRate);
 }
-#define KVMERGER_PRODUCTS_OF(type)           \
-  BENCHMARK_CAPTURE(product, type, type)     \
-      ->ArgNames({"tokens", "ggml"})         \
-      ->ArgsProduct({{32, 64, 512}, {0, 1}}) \
+#define KVMERGER_PRODUCTS_OF(type)            \
+  BENCHMARK_CAPTURE(product, type, type)      \
+      ->ArgNames({"tokens", "ggml"})          \
+      ->ArgsProduct({{64, 128, 512}, {0, 1}}) \
       ->Unit(benchmark::kMicrosecond)
 KVMERGER_PRODUCTS_OF(GGML_TYPE_Q4_1);
 KVMERGER_PRODUCTS_OF(GGML_TYPE_Q5_0);
