@@ -248,7 +248,9 @@ TEST_CASE("traces say of which tokens the rows of the first sample are made") {
     CHECK((sources > trace.at("rows").array().size()) == (method == "paper"));
   }
   const auto again = [&](const char* methods) {
-    return bench.eval({"--policies", methods, "--budgets", "50%", "--traces"}).err;
+    const Outcome outcome = bench.eval({"--policies", methods, "--budgets", "50%", "--traces"});
+    REQUIRE(outcome.code == 0);
+    return outcome.err;
   };
   CHECK(again("none,h2o,paper").find("not all traces") == std::string::npos);  // they are there
   REQUIRE(bench.eval({"--policies", "tova", "--budgets", "50%"}).code == 0);

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -71,9 +70,8 @@ class Run {
   const EvalOptions& options_;
   std::vector<eval::Candidate> candidates_;
   std::vector<eval::TaskFile> tasks_;
-  eval::ResultsRead before_;
+  eval::PredictionsRead before_;
   eval::TracesRead traces_;
-  std::set<eval::PredictionKey> keys_;  // of what was there
   Loaded loaded_;
   std::unique_ptr<eval::BenchModel> model_;
 };
@@ -86,11 +84,11 @@ Run::Run(const EvalOptions& options)
   fs::create_directories(options.output, error);
   if (error) throw Error(cat("cannot make the folder ", options.output, " (-o): ", error.message()));
   check_writable(predictions_path(), "-o");
-  keys_ = eval::read_prediction_keys(predictions_path(), before_);
-  if (before_.damaged) {
-    log_warn(cat("the last line of ", predictions_path(), " is not whole, as of an interrupted write; it is dropped"));
+  before_ = eval::read_predictions(predictions_path());
+  if (options.traces) {
+    check_writable(traces_path(), "-o");
+    traces_ = eval::read_traces(traces_path());
   }
-  if (options.traces) traces_ = eval::read_traces(traces_path());
   loaded_ = load_model(options.model, model::WeightLayout::kRepacked);
   model_ = std::make_unique<eval::BenchModel>(loaded_.model, *loaded_.tokenizer, engine::SessionOptions{},
                                               options.question_aware);
@@ -103,7 +101,7 @@ std::vector<const eval::Candidate*> Run::left(const eval::TaskFile& task, const 
   std::vector<const eval::Candidate*> left;
   for (const eval::Candidate& candidate : candidates_) {
     const auto key = eval::prediction_key(task.name, id, candidate.name, candidate.compactor.spec(), model_->mode());
-    if (!keys_.contains(key)) left.push_back(&candidate);
+    if (!before_.keys.contains(key)) left.push_back(&candidate);
   }
   return left;
 }
@@ -128,14 +126,14 @@ void Run::warn_of_traces(const eval::TaskFile& task, const std::string& id) cons
 // Predictions to be made for a task; throws what could stop it, before hours have passed.
 size_t Run::look_over(const eval::TaskFile& task) {
   const eval::SampleSet samples = open(task);
-  eval::prompt_room(task, model_->options.context);
   if (options_.traces && samples.size() > 0) warn_of_traces(task, samples.ids[0]);
   size_t count = 0;
   for (uint32_t index = 0; index < samples.size(); ++index) {
     if (interrupted()) throw engine::Interrupted();
     const size_t predictions = left(task, samples.ids[index]).size();
     count += predictions;
-    if (predictions > 0 && task.cut != eval::Cut::kMiddle) {  // cut there, every prompt fits
+    // Cut in the middle, all prompts fit when one does.
+    if (predictions > 0 && (task.cut != eval::Cut::kMiddle || index == 0)) {
       eval::checked_prompt(*model_, {task, samples.at(index), index});
     }
   }
@@ -199,8 +197,10 @@ void Run::work() {
   size_t predictions = 0;
   for (const eval::TaskFile& task : tasks_) predictions += look_over(task);
   log_info(cat(loaded_.model->facts().name, ", ", model_->mode(), ": ", tasks_.size(), " tasks, ", predictions,
-               " predictions to be made, ", keys_.size(), " are there"));
-  eval::ResultsWriter writer(predictions_path(), before_);  // before another run's folder is touched
+               " predictions to be made, ", before_.keys.size(), " are there"));
+  eval::ResultsWriter writer(predictions_path(), before_.file);  // before another run's folder is touched
+  std::optional<eval::ResultsWriter> traces;
+  if (options_.traces) traces.emplace(traces_path(), traces_.file);
   eval::update_run_file((fs::path(options_.output) / "run.json").string(), facts());
   provide_profiles();
   Countdown countdown(predictions);
@@ -213,11 +213,7 @@ void Run::work() {
     progress.say("");
     countdown.say(summary(prediction));
   };
-  std::optional<eval::ResultsWriter> traces;
-  if (options_.traces) {
-    traces.emplace(traces_path(), traces_);
-    listener.trace = [&traces](const Json& record) { traces->write(record); };
-  }
+  if (traces) listener.trace = [&traces](const Json& record) { traces->write(record); };
   for (const eval::TaskFile& task : tasks_) answer(task, listener);
 }
 

@@ -126,6 +126,7 @@ bool measure(const QualityOptions& options, std::vector<eval::Candidate>& method
   const std::vector<Todo> todo = left_to_do(bench, tasks, methods, before.rows);
   log_info(cat(loaded.model->facts().name, ": ", tasks.size() * methods.size(), " rows, ", rows_of(todo),
                " of them to be measured"));
+  eval::RowWriter writer(options.output, before.file);
   try {
     Progress progress("Calibrating");
     for (eval::Candidate& method : methods) {
@@ -133,7 +134,6 @@ bool measure(const QualityOptions& options, std::vector<eval::Candidate>& method
       if (std::ranges::none_of(todo, has)) continue;
       engine::provide_profile(method.compactor, loaded.model, *loaded.tokenizer, options.threads, "", progress.hooks());
     }
-    eval::RowWriter writer(options.output, before);
     measure_all(bench, todo, writer);
   } catch (const engine::Interrupted&) {
     return false;
@@ -204,9 +204,6 @@ int quality(const QualityOptions& options) {
   std::vector<eval::Candidate> methods = eval::make_candidates(options.methods, options.budgets);
   check_writable(options.output, "--output");
   const eval::RowsRead before = eval::read_rows(options.output);
-  if (before.damaged) {
-    log_warn(cat("the last line of ", options.output, " is not whole, as of an interrupted write; it is dropped"));
-  }
   const bool done = measure(options, methods, before);
   show_results(options.output);
   if (!done) log_warn("interrupted; the same command goes on where it stopped");

@@ -94,8 +94,6 @@ std::vector<std::vector<uint32_t>> by_layer(const std::vector<uint32_t>& rows, u
   return layers;
 }
 
-size_t bytes_of(const Session& session) { return session.bytes().used - session.statistics_bytes(); }
-
 Prediction Answering::predict(const FullCache& cache, std::unique_ptr<Session> session, const Candidate& candidate) {
   const Sample& sample = sample_.sample;
   const engine::Compactor& compactor = candidate.compactor;
@@ -112,16 +110,17 @@ Prediction Answering::predict(const FullCache& cache, std::unique_ptr<Session> s
     listener_.trace(trace_record(*session, model_.tokenizer, candidate, {sample_.task.name, sample.id, !traced_}));
     traced_ = true;
   }
-  prediction.bytes_full = bytes_of(*session);
+  prediction.bytes_full = cache_bytes(*session);
   const engine::CompactionReport report = session->compact(compactor, hooks_);
-  prediction.compact_s = report.seconds + (compactor.needs().reconstruction ? cache.reconstruction_s : 0.0);
+  prediction.compact_s = compaction_seconds(cache, compactor, report);
   prediction.rows_before = report.rows_before;
   prediction.rows = report.rows_after;
-  prediction.bytes = bytes_of(*session);
+  prediction.bytes = cache_bytes(*session);
   if (compactor.active()) prediction.head_rows = by_layer(report.rows, model_.model->config().kv_heads);
   const auto start = Clock::now();
   session->extend(prompt_.question, false, hooks_);
   prediction.prefill_s = cache.prefill_s + seconds_since(start);
+  prediction.statistics_s = cache.statistics_s;
   continuation_.empty() ? answer(*session, prediction) : score(*session, prediction);
   return prediction;
 }

@@ -35,18 +35,16 @@ Error too_short(const TaskFile& task, uint32_t needed) {
 Sample make_continuation(const TaskFile& task, const Haystack& haystack, const Cell& cell, uint32_t seed,
                          const text::Tokenizer& tokenizer) {
   const uint32_t scored = TaskOptions(task).count("tokens", 256);
-  if (scored >= cell.length) {
-    throw Error(
-        cat("the task ", task.name, " scores ", scored, " tokens, its length of ", cell.length, " is too small"));
-  }
   const engine::PromptFrame frame = engine::prompt_frame(tokenizer, task.chat);
   const size_t around = frame.begin.size() + frame.end.size();
-  if (scored + around >= cell.length) throw too_short(task, cell.length);
+  if (scored + around >= cell.length) {
+    throw Error(cat("the task ", task.name, " scores ", scored, " tokens and has ", around,
+                    " around them, its length of ", cell.length, " is too small"));
+  }
   const auto read = static_cast<uint32_t>(cell.length - scored - around);
   const std::string& text = haystack.text(cell.sample);
   // The same at every length: what is scored does not change, only how much is read before.
-  const uint64_t same = seed_of(task, {0, -1, cell.sample}, seed);
-  const size_t border = random_border(text, Rng(same), scored);
+  const size_t border = random_border(text, Recipe{task, haystack, cell, seed}.text_rng(), scored);
   size_t begin = border - std::min(border, read * kBytesPerToken);
   while (begin < border && !text::begins_character(text[begin])) ++begin;
   const Tokens before = tokenizer.encode(std::string_view(text).substr(begin, border - begin), false, false);

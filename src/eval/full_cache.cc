@@ -32,4 +32,11 @@ FullCache read_full(Reading reading, std::span<const engine::Token> tokens) {
   return cache;
 }
 
+double compaction_seconds(const FullCache& cache, const engine::Compactor& compactor,
+                          const engine::CompactionReport& report) {
+  return report.seconds + (compactor.needs().reconstruction ? cache.reconstruction_s : 0.0);
+}
+
+size_t cache_bytes(const engine::Session& session) { return session.bytes().used - session.statistics_bytes(); }
+
 }  // namespace kvmerger::eval

@@ -29,4 +29,10 @@ struct Reading {
 // Reads the tokens, and has them repeated if that is needed. Throws engine::Interrupted.
 FullCache read_full(Reading reading, std::span<const engine::Token> tokens);
 
+// Of a compaction, with what it took to get its statistics, if that was more than reading.
+double compaction_seconds(const FullCache& cache, const engine::Compactor& compactor,
+                          const engine::CompactionReport& report);
+// Of the rows, without statistics.
+size_t cache_bytes(const engine::Session& session);
+
 }  // namespace kvmerger::eval

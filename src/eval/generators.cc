@@ -45,6 +45,13 @@ uint32_t most_units(const std::function<bool(uint32_t)>& fits) {
   return enough;
 }
 
+uint64_t seed_of(const TaskFile& task, const Cell& cell, uint32_t seed) {
+  const std::string key = cat(task.name, '\n', cell.id(), '\n', seed);
+  Hasher hasher;
+  hasher.add(key.data(), key.size());
+  return hasher.digest64();
+}
+
 }  // namespace
 
 Error TaskOptions::wrong(const char* key, const char* what) const {
@@ -111,13 +118,6 @@ std::vector<Cell> cells(const TaskFile& task, uint32_t context) {
     }
   }
   return cells;
-}
-
-uint64_t seed_of(const TaskFile& task, const Cell& cell, uint32_t seed) {
-  const std::string key = cat(task.name, '\n', cell.id(), '\n', seed);
-  Hasher hasher;
-  hasher.add(key.data(), key.size());
-  return hasher.digest64();
 }
 
 Rng Recipe::rng() const { return Rng(seed_of(task, cell, seed)); }

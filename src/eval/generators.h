@@ -56,7 +56,6 @@ struct Recipe {
   Rng rng() const;       // of this cell
   Rng text_rng() const;  // the same at every length and depth
 };
-uint64_t seed_of(const TaskFile& task, const Cell& cell, uint32_t seed);
 struct Draft {
   std::string context, input;  // of the template
   std::vector<std::string> answers;

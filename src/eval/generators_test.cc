@@ -99,6 +99,8 @@ TEST_CASE("a needle lies at its depth, in the same text for all depths") {
     rest.insert(std::string(sample.context).erase(at, needle.size()));
   }
   CHECK(rest.size() == 1);
+  const std::string shorter = make(task_of("needle"), {200, 1.0, 0}).context;  // of the same text, its beginning
+  CHECK(rest.begin()->starts_with(shorter.substr(0, shorter.find(needle))));
   check_laws(task_of("needle"), {300, 0.5, 0}, 6);
 }
 

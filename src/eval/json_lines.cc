@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/shell.h"
 
 namespace kvmerger::eval {
@@ -19,6 +20,10 @@ namespace {
 
 Error cannot(const char* what, const std::string& path) {
   return Error(cat("cannot ", what, " ", path, ": ", std::strerror(errno)));
+}
+
+Error taken(const std::string& path) {
+  return Error(cat("another run is writing to ", path, ", or has since this one began; wait for it and start again"));
 }
 
 // The lines of a plain or compressed file.
@@ -109,7 +114,6 @@ ResultsRead read_results(const std::string& path, std::string_view begin, const 
     }
   }
   read.size = bytes.size();
-  read.damaged = read.whole < read.size;
   const std::string_view rest = std::string_view(bytes).substr(read.whole);
   if (rest.substr(0, begin.size()) != begin.substr(0, rest.size())) {
     throw Error(cat(path, ":", lines + 1, ": this is no line of results; name another place with -o"));
@@ -118,20 +122,26 @@ ResultsRead read_results(const std::string& path, std::string_view begin, const 
 }
 
 ResultsWriter::ResultsWriter(const std::string& path, const ResultsRead& read)
-    : path_(path), whole_(read.whole), file_(std::fopen(path.c_str(), "ab"), &std::fclose) {
+    : path_(path), read_(read), file_(std::fopen(path.c_str(), "ab"), &std::fclose) {
   if (!file_) throw cannot("write", path);
-  const int file = fileno(file_.get());
+  if (flock(fileno(file_.get()), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) throw taken(path);
+  check_size();  // some file systems have no locks
+  if (!read.damaged()) return;
+  log_warn(cat("the last line of ", path, " is not whole, as of an interrupted write; it is dropped"));
+}
+
+void ResultsWriter::check_size() const {
   struct stat now{};
-  const bool taken = flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;  // some file systems have no locks
-  if (fstat(file, &now) != 0) throw cannot("write", path);
-  if (taken || static_cast<size_t>(now.st_size) != read.size) {
-    throw Error(cat("another run is writing to ", path, ", or has since this one began; wait for it and start again"));
-  }
+  if (fstat(fileno(file_.get()), &now) != 0) throw cannot("write", path_);
+  if (static_cast<size_t>(now.st_size) != read_.size) throw taken(path_);
 }
 
 void ResultsWriter::write(const Json& json) {
-  if (!began_ && ftruncate(fileno(file_.get()), static_cast<off_t>(whole_)) != 0) throw cannot("write", path_);
-  began_ = true;
+  if (read_.damaged()) {
+    check_size();
+    if (ftruncate(fileno(file_.get()), static_cast<off_t>(read_.whole)) != 0) throw cannot("write", path_);
+    read_.size = read_.whole;
+  }
   const std::string line = dump_json(json, -1) + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
   if (!written || std::fflush(file_.get()) != 0) throw cannot("write", path_);

@@ -20,12 +20,12 @@ const Json* find_member(const Json& object, std::string_view key);
 // throws Error.
 void read_json_lines(const std::string& path, const std::function<bool(const Json&, size_t line)>& use);
 
-// What a file of results holds. A last line that is not whole, as an interrupted write leaves it, is not counted;
-// `whole` is then where it begins.
+// How far a file of results was read. A last line that is not whole, as an interrupted write leaves it, is not counted.
 struct ResultsRead {
-  size_t whole = 0;      // bytes of whole lines
-  size_t size = 0;       // and of all
-  bool damaged = false;  // something was behind them
+  size_t whole = 0;  // bytes of whole lines
+  size_t size = 0;   // and of all
+
+  bool damaged() const { return whole < size; }
 };
 // use gets each whole line. begin: of all our lines; a rest that does not begin so was written by another program. A
 // file that is not there is empty. Throws Error naming the line that is none of ours, and what `use` throws.
@@ -34,15 +34,16 @@ ResultsRead read_results(const std::string& path, std::string_view begin, const 
 // Adds lines to a file of results, each at once. Nobody else may write to it meanwhile.
 class ResultsWriter {
  public:
-  // What is behind the whole lines is cut off with the first line that is written. Throws Error when the file cannot be
-  // written, when another writer has it, or when it has grown since it was read.
+  // A last line that is not whole is cut off, with a warning, when the first one is written. Throws Error when the file
+  // cannot be written, when another writer has it, or when it has grown since it was read.
   ResultsWriter(const std::string& path, const ResultsRead& read);
   void write(const Json& line);  // throws Error; what was written before stands
 
  private:
+  void check_size() const;
+
   std::string path_;
-  size_t whole_;
-  bool began_ = false;
+  ResultsRead read_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
 };
 

@@ -58,12 +58,12 @@ TEST_CASE("results go on behind the last whole line") {
   ResultsWriter(path, {}).write(Json::Object{{"n", 1}});
   std::ofstream(path, std::ios::app) << "{\"n\":2";
   const ResultsRead cut = read_results(path, "{\"n\":", use);
-  CHECK(cut.damaged);
+  CHECK(cut.damaged());
   CHECK(cut.whole == std::string("{\"n\":1}\n").size());
   ResultsWriter(path, cut).write(Json::Object{{"n", 3}});
   CHECK(read_file(path) == "{\"n\":1}\n{\"n\":3}\n");
   read.clear();
-  CHECK_FALSE(read_results(path, "{\"n\":", use).damaged);
+  CHECK_FALSE(read_results(path, "{\"n\":", use).damaged());
   CHECK(read == std::vector<int64_t>{1, 3});
   std::ofstream(path, std::ios::app) << "no JSON\n";
   CHECK(error_of([&] { read_results(path, "{\"n\":", use); }).starts_with(path + ":3: this is no line of results"));
@@ -87,6 +87,21 @@ TEST_CASE("two runs do not write to one file") {
   CHECK(read_file(path) == "{\"n\":1}\n{\"n\":2}\n");
 }
 
+TEST_CASE("lines that another program adds stay") {
+  const TestFolder folder;
+  const std::string path = folder.write("r.jsonl", "{\"n\":1}\n");
+  const auto ignore = [](const Json&) {};
+  ResultsWriter whole(path, read_results(path, "{\"n\":", ignore));
+  std::ofstream(path, std::ios::app) << "{\"n\":2}\n{\"n\":";
+  whole.write(Json::Object{{"n", 3}});
+  CHECK(read_file(path).starts_with("{\"n\":1}\n{\"n\":2}\n"));
+  const std::string cut = folder.write("cut.jsonl", "{\"n\":1}\n{\"n\":");
+  ResultsWriter damaged(cut, read_results(cut, "{\"n\":", ignore));
+  std::ofstream(cut, std::ios::app) << "2}\n";
+  CHECK(error_of([&] { damaged.write(Json::Object{{"n", 3}}); }).starts_with("another run is writing to " + cut));
+  CHECK(read_file(cut) == "{\"n\":1}\n{\"n\":2}\n");
+}
+
 TEST_CASE("what can no longer be written is an error, what was written stands") {
   const TestFolder folder;
   const std::string path = folder.path("r.jsonl");
@@ -106,7 +121,7 @@ TEST_CASE("what can no longer be written is an error, what was written stands") 
   CHECK(message == cat("cannot write ", path, ": File too large"));
   CHECK(read_file(path).starts_with("{\"n\":1}\n"));
   std::vector<int64_t> read;
-  CHECK(read_results(path, "{\"n\":", [&](const Json& json) { read.push_back(json.at("n").integer()); }).damaged);
+  CHECK(read_results(path, "{\"n\":", [&](const Json& json) { read.push_back(json.at("n").integer()); }).damaged());
   CHECK(read == std::vector<int64_t>{1});
 }
 

@@ -101,19 +101,20 @@ Json to_json(const Prediction& prediction) {
                       {"bytes_full", prediction.bytes_full},
                       {"bytes", prediction.bytes},
                       {"prefill_s", prediction.prefill_s},
+                      {"statistics_s", prediction.statistics_s},
                       {"compact_s", prediction.compact_s},
                       {"decode_s", prediction.decode_s},
                       {"head_rows", head_rows_json(prediction.head_rows)}};
 }
 
-std::set<PredictionKey> read_prediction_keys(const std::string& path, ResultsRead& read) {
-  std::set<PredictionKey> keys;
-  read = read_results(path, kBegin, [&](const Json& line) {
+PredictionsRead read_predictions(const std::string& path) {
+  PredictionsRead read;
+  read.file = read_results(path, kBegin, [&](const Json& line) {
     const auto text = [&](const char* key) { return line.at(key).text(); };
-    keys.insert({text("task"), text("id"), text("method"), text("policy"), text("heads"), text("fit"), text("budget"),
-                 text("mode")});
+    read.keys.insert({text("task"), text("id"), text("method"), text("policy"), text("heads"), text("fit"),
+                      text("budget"), text("mode")});
   });
-  return keys;
+  return read;
 }
 
 void update_run_file(const std::string& path, const RunFacts& facts) {

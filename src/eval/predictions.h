@@ -40,14 +40,18 @@ struct Prediction {
   uint32_t prompt_tokens = 0, dropped_tokens = 0, new_tokens = 0;
   uint64_t rows_before = 0, rows = 0;  // of all heads together, when the compaction ran
   size_t bytes_full = 0, bytes = 0;    // of the cache then, without statistics
-  double prefill_s = 0, compact_s = 0, decode_s = 0;
+  // prefill_s: with statistics_s, what all methods that shared the reading had recorded.
+  double prefill_s = 0, statistics_s = 0, compact_s = 0, decode_s = 0;
   std::vector<std::vector<uint32_t>> head_rows;  // [layers][heads] after compaction; empty for the full cache
 };
 Json to_json(const Prediction& prediction);
 
-// The keys of the lines of a file that may not be there; read says where its whole lines end. Throws Error naming the
-// line that is no prediction.
-std::set<PredictionKey> read_prediction_keys(const std::string& path, ResultsRead& read);
+// What a file holds, which may not be there. Throws Error naming the line that is no prediction.
+struct PredictionsRead {
+  ResultsRead file;
+  std::set<PredictionKey> keys;
+};
+PredictionsRead read_predictions(const std::string& path);
 
 // run.json.
 struct RunFacts {

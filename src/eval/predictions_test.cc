@@ -38,8 +38,8 @@ TEST_CASE("a prediction's line holds what scoring reads") {
   for (const char* key :
        {"task",       "id",          "index",   "method",      "policy", "heads",     "fit",           "budget",
         "mode",       "prediction",  "answers", "all_classes", "metric", "extra",     "prompt_tokens", "dropped_tokens",
-        "new_tokens", "rows_before", "rows",    "bytes_full",  "bytes",  "prefill_s", "compact_s",     "decode_s",
-        "head_rows"}) {
+        "new_tokens", "rows_before", "rows",    "bytes_full",  "bytes",  "prefill_s", "statistics_s",  "compact_s",
+        "decode_s",   "head_rows"}) {
     CAPTURE(key);
     CHECK_NOTHROW(json.at(key));
   }
@@ -54,19 +54,18 @@ TEST_CASE("a prediction's line holds what scoring reads") {
 TEST_CASE("what is there is known by its key") {
   const TestFolder folder;
   const std::string path = folder.path("predictions.jsonl");
-  ResultsRead read;
-  CHECK(read_prediction_keys(path, read).empty());
+  CHECK(read_predictions(path).keys.empty());
   ResultsWriter writer(path, {});
   writer.write(to_json(example("i")));
   writer.write(to_json(example("j")));
-  const auto keys = read_prediction_keys(path, read);
+  const auto keys = read_predictions(path).keys;
   CHECK(keys.size() == 2);
   CHECK(keys.contains(example("j").key));
   PredictionKey other = example("i").key;
   other.mode = kQuestionAgnostic;
   CHECK_FALSE(keys.contains(other));
   writer.write(Json::Object{{"task", "t"}});
-  CHECK(error_of([&] { read_prediction_keys(path, read); }).starts_with(path + ":3: "));
+  CHECK(error_of([&] { read_predictions(path); }).starts_with(path + ":3: "));
 }
 
 TEST_CASE("run.json takes more tasks and methods, and nothing that could not be compared") {
@@ -97,6 +96,9 @@ TEST_CASE("run.json takes more tasks and methods, and nothing that could not be 
   refuses("context", [](RunFacts& other) { other.context = 4096; });
   refuses("seed", [](RunFacts& other) { other.seed = 1; });
   refuses("haystack", [](RunFacts& other) { other.haystack = "novel.txt"; });
+  refuses("data", [](RunFacts& other) { other.data = "/elsewhere"; });
+  folder.write("run.json", "{}");
+  CHECK(error_of([&] { update_run_file(path, facts()); }).find("is not the file of a run") != std::string::npos);
   folder.write("run.json", "{");
   CHECK(error_of([&] { update_run_file(path, facts()); }).find("cannot be read") != std::string::npos);
 }

@@ -98,8 +98,7 @@ Row row_from_json(const Json& json) {
 
 RowsRead read_rows(const std::string& path) {
   RowsRead read;
-  static_cast<ResultsRead&>(read) =
-      read_results(path, kBegin, [&](const Json& line) { read.rows.push_back(row_from_json(line)); });
+  read.file = read_results(path, kBegin, [&](const Json& line) { read.rows.push_back(row_from_json(line)); });
   return read;
 }
 

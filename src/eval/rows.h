@@ -44,7 +44,8 @@ Json to_json(const Row& row);
 Row row_from_json(const Json& json);
 
 // The rows of a file that may not be there. Throws Error naming the line when the file is not one of rows.
-struct RowsRead : ResultsRead {
+struct RowsRead {
+  ResultsRead file;
   std::vector<Row> rows;
 };
 RowsRead read_rows(const std::string& path);

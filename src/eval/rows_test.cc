@@ -65,9 +65,9 @@ TEST_CASE("rows come back from the file as they were written") {
   plain.key.sizes.questions = 0;
   plain.lines.reset();
   plain.kl = NAN;
-  RowWriter(path, read_rows(path)).write(plain);
+  RowWriter(path, read_rows(path).file).write(plain);
   const RowsRead read = read_rows(path);
-  CHECK_FALSE(read.damaged);
+  CHECK_FALSE(read.file.damaged());
   REQUIRE(read.rows.size() == 2);
   CHECK(read.rows[0].key == example("one").key);
   CHECK(read.rows[1].key == plain.key);
@@ -116,10 +116,10 @@ TEST_CASE("a last line cut off anywhere is dropped, and written over") {
     append(path, line.substr(0, cut));
     const RowsRead read = read_rows(path);
     CHECK(read.rows.size() == 1);
-    CHECK(read.damaged);
-    RowWriter(path, read).write(example("three"));
+    CHECK(read.file.damaged());
+    RowWriter(path, read.file).write(example("three"));
     const RowsRead again = read_rows(path);
-    CHECK_FALSE(again.damaged);
+    CHECK_FALSE(again.file.damaged());
     REQUIRE(again.rows.size() == 2);
     CHECK(again.rows[1].key.text == "three");
   }

@@ -131,19 +131,14 @@ LineResult Measurement::lines(Session& session) {
   return result;
 }
 
-// Compaction with what it took to get its statistics, if that was more than reading.
-double compaction_seconds(const FullCache& cache, const Candidate& candidate, const engine::CompactionReport& report) {
-  return report.seconds + (candidate.compactor.needs().reconstruction ? cache.reconstruction_s : 0.0);
-}
-
 void Measurement::measure_text(const FullCache& cache, const Candidate& candidate, Row& row) {
   const auto session = cache.session->fork();
   const auto behind = static_cast<uint32_t>(session->tokens().size());
-  row.bytes_full = session->bytes().used - session->statistics_bytes();
+  row.bytes_full = cache_bytes(*session);
   const engine::CompactionReport report = session->compact(candidate.compactor, hooks_);
   row.rows_share = static_cast<double>(report.rows_after) / static_cast<double>(report.rows_before);
-  row.bytes = session->bytes().used - session->statistics_bytes();
-  row.compact_s = compaction_seconds(cache, candidate, report);
+  row.bytes = cache_bytes(*session);
+  row.compact_s = compaction_seconds(cache, candidate.compactor, report);
   row.prefill_s = cache.prefill_s;
   row.statistics_s = cache.statistics_s;
   Comparison comparison(full_->continuation, tasks_.excerpt.continuation);
@@ -159,7 +154,7 @@ void Measurement::measure_text(const FullCache& cache, const Candidate& candidat
 void Measurement::measure_lines(const FullCache& cache, const Candidate& candidate, Row& row) {
   const auto session = cache.session->fork();
   const engine::CompactionReport report = session->compact(candidate.compactor, hooks_);
-  row.compact_s = (row.compact_s + compaction_seconds(cache, candidate, report)) / 2;
+  row.compact_s = (row.compact_s + compaction_seconds(cache, candidate.compactor, report)) / 2;
   const LineResult result = lines(*session);
   row.lines = {result.em, full_->lines.em, result.nll - full_->lines.nll};
 }

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "eval/json_lines.h"
+#include "text/stream.h"
 
 namespace kvmerger::eval {
 namespace {
@@ -88,7 +89,7 @@ std::array<size_t, kCount> bytes_of_characters(const std::string& text, const st
   bytes.fill(text.size());
   int64_t character = 0;
   for (size_t at = 0; at < text.size(); ++at) {
-    if ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) continue;
+    if (!text::begins_character(text[at])) continue;
     for (size_t index = 0; index < kCount; ++index) {
       if (characters[index] == character) bytes[index] = at;
     }

@@ -63,7 +63,7 @@ Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, co
 
 TracesRead read_traces(const std::string& path) {
   TracesRead read;
-  static_cast<ResultsRead&>(read) = read_results(path, "{\"task\":", [&](const Json& line) {
+  read.file = read_results(path, "{\"task\":", [&](const Json& line) {
     line.at("similarity").array();
     read.keys.insert(
         {line.at("task").text(), line.at("id").text(), line.at("method").text(), line.at("budget").text()});

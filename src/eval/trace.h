@@ -36,7 +36,8 @@ Json trace_record(engine::Session& session, const text::Tokenizer& tokenizer, co
                   const Traced& traced);
 
 // What the file holds. Throws Error when it is not one of traces.
-struct TracesRead : ResultsRead {
+struct TracesRead {
+  ResultsRead file;
   std::set<std::array<std::string, 4>> keys;  // task, id, method, budget
 };
 TracesRead read_traces(const std::string& path);

@@ -30,12 +30,12 @@ TEST_CASE("a row's sources are those of its key and its value") {
 
 TEST_CASE("a file of traces is told from another, and a line cut off in writing is left out") {
   const TestFolder folder;
-  CHECK(read_traces(folder.path("none")).whole == 0);
+  CHECK(read_traces(folder.path("none")).file.whole == 0);
   const std::string line = R"({"task":"t","id":"i","method":"h2o","budget":"50%","similarity":[]})"
                            "\n";
   const TracesRead cut = read_traces(folder.write("traces.jsonl", line + line.substr(0, 12)));
-  CHECK(cut.whole == line.size());
-  CHECK(cut.damaged);
+  CHECK(cut.file.whole == line.size());
+  CHECK(cut.file.damaged());
   CHECK(cut.keys == std::set<std::array<std::string, 4>>{{"t", "i", "h2o", "50%"}});
   const std::string other = folder.write("other.jsonl", "{\"a\":1}\n");
   CHECK(error_of([&] { read_traces(other); }).starts_with(other + ":1: this is no line of results"));
