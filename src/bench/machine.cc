@@ -12,7 +12,7 @@ std::string cpu_name() {
   for (std::string line; std::getline(file, line);) {
     if (line.starts_with("model name")) return line.substr(std::min(line.find(": ") + 2, line.size()));
   }
-  return "";
+  return "unknown";
 }
 
 size_t peak_memory() {

@@ -6,7 +6,7 @@
 
 namespace kvmerger::bench {
 
-std::string cpu_name();  // as the system calls it; empty where it does not say
+std::string cpu_name();  // as the system calls it; "unknown" where it does not say
 
 size_t peak_memory();  // bytes
 // From here on the peak counts anew, where the system allows that (Linux does); elsewhere it stays that of the whole

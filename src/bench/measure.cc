@@ -1,11 +1,11 @@
 #include "bench/measure.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
 #include "bench/machine.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "engine/calibration_text.h"
 #include "engine/machine.h"
@@ -13,14 +13,6 @@
 
 namespace kvmerger::bench {
 namespace {
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 size_t mib(size_t bytes) { return (bytes + (1U << 20) - 1) >> 20; }
 
@@ -72,13 +64,13 @@ void repeat(const Ready& ready, engine::Session& session, const EndlessText& tex
   warm_up(session, text, test, hooks);
   const std::vector<Token> tokens = text.tokens(test.depth, test.tokens());
   engine::Keeper keeper(ready.compactor, ready.moments);
-  const Stopwatch watch;
+  const auto start = Clock::now();
   if (test.generate > 0) {
     measured.rows_read = generate(session, keeper, tokens, hooks) / test.generate;
   } else {
     read(session, keeper, ready.moments.stream || test.depth == 0, tokens, hooks);
   }
-  measured.speeds.push_back(test.tokens() / watch.seconds());
+  measured.speeds.push_back(test.tokens() / seconds_since(start));
   if (keeper.report()) measured.compaction_seconds += keeper.report()->seconds;
   measured.rows = session.rows();
   measured.bytes = session.bytes().used;
@@ -121,9 +113,9 @@ Filled fill(const Ready& ready, const Setting& setting, const EndlessText& text,
   Filled filled{std::make_unique<engine::Session>(ready.model, options)};
   engine::Session& session = *filled.session;
   engine::Keeper keeper(ready.compactor, ready.moments);
-  const Stopwatch watch;
+  const auto start = Clock::now();
   if (depth > 0) keeper.read(session, text.tokens(0, depth), hooks);
-  filled.seconds = watch.seconds();
+  filled.seconds = seconds_since(start);
   if (keeper.report()) filled.compaction_seconds = keeper.report()->seconds;
   filled.seconds -= filled.compaction_seconds;
   filled.bytes_peak = session.bytes().peak;

@@ -8,6 +8,7 @@
 #include "bench/machine.h"
 #include "core/error.h"
 #include "engine/machine.h"
+#include "text/stream.h"
 
 namespace kvmerger::bench {
 namespace {
@@ -68,7 +69,7 @@ constexpr Column kColumns[] = {
 };
 
 size_t characters(const std::string& text) {
-  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
+  return static_cast<size_t>(std::ranges::count_if(text, text::begins_character));
 }
 
 std::string padded(const std::string& text, const Column& column) {

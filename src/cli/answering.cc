@@ -1,11 +1,10 @@
 #include "cli/answering.h"
 
-#include <chrono>
-
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/reading.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
 
@@ -13,12 +12,11 @@ namespace kvmerger::cli {
 
 int answer(engine::Session& session, const text::Tokenizer& tokenizer, const engine::GenerateOptions& options,
            std::span<const engine::Token> prompt, engine::Keeper& keeper, Record& record) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   Answer out;
   const auto sink = [&](std::string_view piece) {
     if (record.first_token_s == 0) {
-      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
-      record.first_token_s = record.prefill_s + record.compact_s + waited.count();
+      record.first_token_s = record.prefill_s + record.compact_s + seconds_since(start);
     }
     return out.write(piece);
   };

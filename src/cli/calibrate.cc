@@ -1,12 +1,12 @@
 // kvmerger calibrate: the profile of a model, which says how many rows each head deserves.
 #include <algorithm>
-#include <chrono>
 
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/load.h"
 #include "cli/progress.h"
 #include "cli/texts.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "engine/profiles.h"
@@ -40,13 +40,12 @@ int calibrate(const CalibrateOptions& options) {
   check_writable(options.output, "--output");
   const Loaded loaded = load_model(options.model.model, model::WeightLayout::kRepacked);
   const std::string path = options.output.empty() ? engine::profile_path(*loaded.model) : options.output;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   Progress progress("calibrating");
   const budget::Profile profile = engine::calibrate(loaded.model, *loaded.tokenizer, wanted, progress.hooks());
   engine::save_profile(profile, path);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   log_info(cat("model     ", profile.name, ", ", profile.layers, " layers x ", profile.heads, " KV heads"));
-  log_info(cat("measured  ", profile.made, " in ", seconds_text(seconds.count())));
+  log_info(cat("measured  ", profile.made, " in ", seconds_text(seconds_since(start))));
   log_info(cat("profile   ", describe(profile)));
   log_info(cat("written   ", path));
   return 0;

@@ -11,6 +11,7 @@
 #include "cli/progress.h"
 #include "cli/reading.h"
 #include "cli/texts.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "text/sampler.h"
@@ -76,7 +77,7 @@ class Conversation {
     const std::vector<engine::Token> more = engine::build_next_turn(*loaded_.tokenizer, parts_.system, text);
     tokens.insert(tokens.end(), more.begin(), more.end());
     record_.prompt_tokens = static_cast<uint32_t>(tokens.size());
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     try {
       Progress progress("reading");
       const engine::Session::Synced synced = session_.sync(tokens, progress.hooks());
@@ -85,7 +86,7 @@ class Conversation {
     } catch (const engine::Interrupted&) {
       return false;
     }
-    record_.prefill_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    record_.prefill_s = seconds_since(start);
     return !interrupted();
   }
 

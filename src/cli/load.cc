@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/folders.h"
 
@@ -24,7 +24,7 @@ bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 std::string default_model_path() { return cat(cache_folder(), "/models/", kDefaultModel); }
 
 Loaded load_model(const std::string& path, model::WeightLayout layout) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const std::string file = path.empty() ? default_model_path() : path;
   if (path.empty() && !exists(file)) {
     throw Error(cat("the default model is not there (", file,
@@ -34,7 +34,7 @@ Loaded load_model(const std::string& path, model::WeightLayout layout) {
   Loaded loaded;
   loaded.model = std::make_shared<const model::Model>(file, layout);
   loaded.tokenizer = std::make_unique<text::Tokenizer>(file);
-  loaded.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  loaded.seconds = seconds_since(start);
   return loaded;
 }
 

@@ -1,7 +1,6 @@
 // kvmerger perplexity: as llama-perplexity defines it. The text is cut into chunks of the context's size; in each, the
 // tokens of the second half are scored, given all before them in the chunk, whose first token is BOS where the model
 // wants one.
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 
@@ -11,6 +10,7 @@
 #include "cli/output.h"
 #include "cli/report.h"
 #include "cli/texts.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
 
@@ -90,7 +90,7 @@ struct Outcome {
 Outcome score_all(const Loaded& loaded, const engine::SessionOptions& options, const Chunks& chunks) {
   Outcome outcome;
   Answer out;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   try {
     for (uint32_t chunk = 0; chunk < chunks.count && !outcome.closed; ++chunk) {
       const auto first = chunks.tokens.begin() + std::ptrdiff_t{chunk} * chunks.size;
@@ -98,7 +98,7 @@ Outcome score_all(const Loaded& loaded, const engine::SessionOptions& options, c
       score_chunk(loaded, options, {first, first + chunks.size}, score);
       outcome.score = score;
       outcome.chunks = chunk + 1;
-      outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      outcome.seconds = seconds_since(start);
       if (chunk == 0) {
         log_info(cat(seconds_text(outcome.seconds), " per chunk; ", chunks.count, " chunks take about ",
                      seconds_text(outcome.seconds * chunks.count)));

@@ -18,9 +18,7 @@ constexpr uint32_t kBar = 20;  // characters
 }  // namespace
 
 Progress::Progress(std::string what)
-    : what_(std::move(what)),
-      enabled_(isatty(STDERR_FILENO) != 0 && log_level() >= LogLevel::kInfo),
-      start_(std::chrono::steady_clock::now()) {}
+    : what_(std::move(what)), enabled_(isatty(STDERR_FILENO) != 0 && log_level() >= LogLevel::kInfo) {}
 
 Progress::~Progress() {
   if (shown_) std::fputs("\r\033[K", stderr);
@@ -35,7 +33,7 @@ void Progress::say(const std::string& text) {
 
 void Progress::show(uint32_t done, uint32_t total) {
   if (!enabled_ || total == 0) return;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double seconds = seconds_since(start_);
   const double share = static_cast<double>(done) / total;
   const uint32_t filled = static_cast<uint32_t>(share * kBar);
   const std::string left = done > 0 ? fixed(std::ceil(seconds * (1 / share - 1)), 0) + " s left" : "";
@@ -49,7 +47,7 @@ engine::RunHooks Progress::hooks() {
 
 void Countdown::say(const std::string& what) {
   ++done_;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double seconds = seconds_since(start_);
   const double left = seconds / static_cast<double>(done_) * static_cast<double>(pieces_ - done_);
   log_info(cat("[", done_, "/", pieces_, "] ", what, "  (about ", seconds_text(left), " left)"));
 }

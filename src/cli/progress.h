@@ -1,10 +1,10 @@
 // One line on the terminal while something long runs. Silent on pipes and with --quiet.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <string>
 
+#include "core/clock.h"
 #include "engine/session.h"
 
 namespace kvmerger::cli {
@@ -21,18 +21,18 @@ class Progress {
  private:
   std::string what_;
   bool enabled_, shown_ = false;
-  std::chrono::steady_clock::time_point start_;
+  Clock::time_point start_ = Clock::now();
 };
 
 // Tells of each piece of work that is done, as [1/8], and how long the others will take.
 class Countdown {
  public:
-  explicit Countdown(size_t pieces) : pieces_(pieces), start_(std::chrono::steady_clock::now()) {}
+  explicit Countdown(size_t pieces) : pieces_(pieces) {}
   void say(const std::string& what);
 
  private:
   size_t pieces_, done_ = 0;
-  std::chrono::steady_clock::time_point start_;
+  Clock::time_point start_ = Clock::now();
 };
 
 }  // namespace kvmerger::cli

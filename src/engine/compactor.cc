@@ -1,11 +1,11 @@
 #include "engine/compactor.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <mutex>
 #include <span>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/threads.h"
 #include "fit/response.h"
@@ -41,10 +41,9 @@ Compactor::Compactor(const CompactionSpec& spec)
     : spec_(spec), policy_(policy::make(spec.policy)), heads_(budget::make(spec.heads)), fit_(fit::make(spec.fit)) {
   if (!spec.budget.empty()) size_ = budget::parse_size(spec.budget);
   if (policy_->compresses() && !size_ && !policy_->sizes_itself()) {
-    throw UsageError(cat(
-        "policy '", spec.policy,
-        "' needs a budget (--kv-budget; of quality and eval --budgets): 35%, 2048 (rows per head), 64MiB or auto:0.1 ",
-        "(predicted error)"));
+    throw UsageError(cat("policy '", spec.policy,
+                         "' needs a budget (--kv-budget, --budgets): 35%, 2048 (rows per head), 64MiB or auto:0.1 ",
+                         "(predicted error)"));
   }
   if (!policy_->compresses() && size_) {
     throw UsageError(cat("--kv-budget ", spec.budget, " has no effect with policy '", spec.policy,
@@ -221,7 +220,7 @@ uint64_t Compactor::allowed(const kv::StoreShape& shape, uint32_t tokens) const 
 }
 
 CompactionReport Compactor::run(kv::Store& store, const CompactionInput& input, uint32_t threads) const {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   CompactionReport report;
   report.spec = spec_;
   report.rows_before = store.total_rows();
@@ -240,7 +239,7 @@ CompactionReport Compactor::run(kv::Store& store, const CompactionInput& input, 
   report.rows_after = store.total_rows();
   report.bytes_after = store.bytes().used;
   report.rows = rows_of(store);
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.seconds = seconds_since(start);
   return report;
 }
 

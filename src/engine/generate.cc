@@ -1,7 +1,6 @@
 #include "engine/generate.h"
 
-#include <chrono>
-
+#include "core/clock.h"
 #include "core/error.h"
 #include "text/stream.h"
 
@@ -10,7 +9,7 @@ namespace kvmerger::engine {
 Generation generate(Session& session, const text::Tokenizer& tokenizer, const GenerateOptions& options,
                     std::span<const Token> penalised, const std::function<bool(std::string_view)>& sink, Keeper& keeper,
                     const RunHooks& hooks) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   text::Sampler sampler(tokenizer, options.sampler);
   for (const Token token : penalised) sampler.accept(token);
   text::TextStream stream(options.stops);
@@ -45,7 +44,7 @@ Generation generate(Session& session, const text::Tokenizer& tokenizer, const Ge
   }
   show(stream.finish());
   if (stream.stopped()) result.finish_reason = "stop";  // a stop string may become certain only at the end
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = seconds_since(start);
   return result;
 }
 

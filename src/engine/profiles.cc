@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/folders.h"
 #include "core/log.h"
@@ -129,10 +129,9 @@ void provide_profile(Compactor& compactor, const std::shared_ptr<const model::Mo
   std::error_code unknown;  // a name that no file can have
   if (path.empty() && !std::filesystem::exists(file, unknown)) {
     log_info("profile   first use of this model: measuring which heads need many rows (kvmerger calibrate)");
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     auto profile = std::make_shared<budget::Profile>(calibrate(model, tokenizer, {{}, 0, threads}, hooks));
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    log_info(cat("profile   done in ", std::llround(seconds.count()), " s; kept as ", file));
+    log_info(cat("profile   done in ", std::llround(seconds_since(start)), " s; kept as ", file));
     try {
       save_profile(*profile, file);
     } catch (const Error& error) {

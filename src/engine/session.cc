@@ -1,9 +1,9 @@
 #include "engine/session.h"
 
 #include <algorithm>
-#include <chrono>
 #include <thread>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "engine/attention_ragged.h"
 #include "kv/snapshot.h"
@@ -275,15 +275,15 @@ Session::HeadTrace Session::trace(const Compactor& compactor, uint32_t layer, ui
 }
 
 CompactionReport Session::compact(const Compactor& compactor, const RunHooks& hooks) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   if (compactor.needs().reconstruction) reconstruct(hooks);
-  const std::chrono::duration<double> reconstruction = std::chrono::steady_clock::now() - start;
+  const double reconstruction = seconds_since(start);
   // Also when it fails: some layers may have changed.
   if (compactor.active()) compacted_ = static_cast<uint32_t>(tokens_.size());
   CompactionReport report = compactor.run(store_, input(compactor), options_.threads);
   if (options_.needs.window > 0) store_.clear_stat(kv::Stat::kWindow);
-  report.reconstruction_seconds = reconstruction.count();
-  report.seconds += reconstruction.count();
+  report.reconstruction_seconds = reconstruction;
+  report.seconds += reconstruction;
   return report;
 }
 
