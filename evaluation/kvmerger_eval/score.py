@@ -11,6 +11,8 @@ from kvmerger_eval import results, tasks
 from kvmerger_eval.metrics import METRICS, BadSample
 from kvmerger_eval.results import EvaluationError, ScoreRow, Scores
 
+FULL = "none"  # the method that compresses nothing
+
 
 def _first_line(text):
     """What LongBench's scorer keeps of an answer behind examples, as a model goes on with examples of its own."""
@@ -23,8 +25,8 @@ def _checked(prediction, task, where):
         raise EvaluationError(f"{where}: the metric is '{prediction.metric}', that of the task {task.name} is "
                               f"'{task.metric}'; run the task again, or score with the version that ran it")
     if METRICS[task.metric].needs_answers and not prediction.answers:
-        raise EvaluationError(f"{where}: sample {prediction.id} of {task.name} has no answers; the benchmark's file "
-                              "without answers (its test set) cannot be scored")
+        raise EvaluationError(f"{where}: sample {prediction.id} of {task.name} has no answers; neither a "
+                              "benchmark's test set nor a run kept without its texts can be scored")
     if task.first_line:
         return dataclasses.replace(prediction, prediction=_first_line(prediction.prediction))
     return prediction
@@ -98,11 +100,11 @@ def _cell(row, most):
     return "-" if row is None else f"{row.mean:.2f} ({row.n}{'*' if row.n < most else ''})"
 
 
-def _average(rows, most):
+def _average(rows, most, of=lambda name, mean: mean):
     """The mean over tasks; "-" when one of them is missing or has fewer samples than other methods have."""
     if any(name not in rows or rows[name].n < n for name, n in most.items()):
         return "-"
-    return f"{statistics.fmean(rows[name].mean for name in most):.2f}"
+    return f"{statistics.fmean(of(name, rows[name].mean) for name in most):.2f}"
 
 
 def table(rows, title):
@@ -120,6 +122,11 @@ def table(rows, title):
     if averaged:
         averages = (_average(column, averaged) for column in columns.values())
         lines.append(_line([f"average of {len(averaged)}", "", *averages]))
+        full = next((column for method, column in columns.items() if method[0] == FULL), {})
+        if all(name in full for name in averaged):
+            distances = (_average(column, averaged, lambda name, mean: abs(mean - full[name].mean))
+                         for column in columns.values())
+            lines.append(_line(["mean distance from the full cache", "", *distances]))
     lines += ["", "In brackets: samples."]
     if any(row.n < most[row.task, row.metric] for row in rows):
         lines.append("\\* fewer samples than another method has: the run is not finished, so there is no average.")

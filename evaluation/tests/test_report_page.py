@@ -151,7 +151,8 @@ def test_scores_older_than_predictions_are_made_again(small, monkeypatch):
 
 
 def test_a_page_shows_so_many_traces_and_counts_the_others(small, monkeypatch):
-    trace = {"task": "t", "id": "0", "method": "h2o", "layer": 0, "head": 0, "tokens": ["a"], "rows": [[0]], "similarity": []}
+    trace = {"task": "t", "id": "0", "method": "h2o", "layer": 0, "head": 0, "tokens": ["a"], "rows": [[0]],
+             "similarity": []}
     lines = (json.dumps(trace | {"budget": f"{budget}%"}) + "\n" for budget in (50, 35, 20))
     (small / "traces.jsonl").write_text("".join(lines))
     monkeypatch.setattr(report.page, "MOST_TRACES", 1)

@@ -45,6 +45,7 @@ def test_tasks_weigh_the_same_and_variances_add():
 
 def test_one_sample_has_no_interval():
     assert statistics.interval([numpy.array([4.0]), numpy.array([1.0])]) is None
+    assert statistics.interval([numpy.array([4.0, 2.0]), numpy.array([1.0])]) is None
 
 
 def test_the_same_numbers_every_time():

@@ -92,7 +92,7 @@ def test_perplexity_is_better_when_lower_and_in_no_average():
 
 def test_further_metrics_are_rows_but_in_no_average():
     own, further = ([row("needle", FULL, {"x": full}, metric), row("needle", H2O_HALF, {"x": h2o}, metric)]
-                    for metric, full, h2o in (("contains", 100.0, 0.0), ("rouge", 60.0, 30.0)))
+                    for metric, full, h2o in (("string_match_all", 100.0, 0.0), ("rouge", 60.0, 30.0)))
     rows = tables.budget_table(make_mode(own, more_rows=further), "50%")[1]
     assert [(row.name, row.cells[1].mean) for row in rows] == [
         ("needle", 0.0), ("needle, rouge", 30.0), ("average", 0.0)]
@@ -153,7 +153,8 @@ def test_curves_stand_at_the_bytes_that_were_kept():
 
 def test_averages_are_over_tasks_of_which_all_have_the_same_samples():
     both, one = {"1": 10.0, "2": 30.0}, {"1": 10.0}
-    mode = make_mode([row("a", FULL, both), row("a", H2O_HALF, one), row("b", FULL, both), row("b", H2O_HALF, both)], [])
+    rows = [row("a", FULL, both), row("a", H2O_HALF, one), row("b", FULL, both), row("b", H2O_HALF, both)]
+    mode = make_mode(rows, [])
     assert mode.averaged_tasks == ["b"]
 
 
@@ -182,7 +183,7 @@ def test_needle_grid_is_depth_by_length():
     lines = [line(task="needle", id=f"{length} {depth} {number}", extra=dict(length=length, depth=depth, needles=2))
              for length in (8192, 1024) for depth in (0.5, 0.0) for number in range(2)]
     scores = {"1024 0.0 0": 100.0, "1024 0.0 1": 50.0, "1024 0.5 0": 20.0, "8192 0.5 1": 10.0}
-    mode = make_mode([row("needle", H2O_HALF, scores, "contains")], lines)
+    mode = make_mode([row("needle", H2O_HALF, scores, "string_match_all")], lines)
     (key, samples), = sections.needle_samples(mode).items()
     assert key == ("needle", 2)
     grid = sections.needle_grid(samples, scores)

@@ -75,13 +75,15 @@ def test_the_table_has_tasks_methods_samples_and_average(scored):
         "| task | metric | none | h2o 50% |", "| --- | --- | ---: | ---: |",
         "| longbench/qasper | qa_f1 | 100.00 (1) | 100.00 (1) |",
         "| longbench/hotpotqa | qa_f1 | 0.00 (1) | 100.00 (1) |",
-        "| average of 2 |  | 50.00 | 100.00 |", "", "In brackets: samples."]
+        "| average of 2 |  | 50.00 | 100.00 |", "| mean distance from the full cache |  | 0.00 | 50.00 |", "",
+        "In brackets: samples."]
 
 
 def test_a_method_with_fewer_samples_has_no_average(scored):
     _, table = scored([LINE, LINE | {"id": "b", "index": 1}, LINE | H2O])
     assert "| longbench/qasper | qa_f1 | 100.00 (2) | 100.00 (1*) |" in table
     assert "| average of 1 |  | 100.00 | - |" in table
+    assert "| mean distance from the full cache |  | 0.00 | - |" in table
     assert "the run is not finished" in table
 
 

@@ -4,7 +4,8 @@ import collections
 import dataclasses
 import functools
 
-LOWER_IS_BETTER = {"perplexity"}  # metrics, shown in tables but kept out of averages
+from ..metrics import METRICS
+
 FULL = "none"  # the full cache among the methods
 
 
@@ -112,7 +113,7 @@ class Mode:
     def averaged_tasks(self):
         """The tasks of which every setting has the same samples, so that averages compare like with like."""
         return [task for task in self.tasks
-                if task not in self.side_metrics and self.metrics[task] not in LOWER_IS_BETTER and
+                if task not in self.side_metrics and METRICS[self.metrics[task]].percent and
                 self._shared_by_all(task)]
 
     def _shared_by_all(self, task):

@@ -185,9 +185,14 @@ def layer_map(gallery, title, ratio, highest):
 
 
 def persistence(ratio):
-    over_layers = ratio.mean(axis=1).std()
+    """Without the layers that are whole in every sample: those a method leaves alone, and they would count as steady."""
+    changing = ratio[(ratio < 100).any(axis=1)]
+    if len(changing) == 0:
+        return ""
+    left_out = "" if len(changing) == len(ratio) else f" Without the {len(ratio) - len(changing)} layers that stay whole."
+    over_layers = changing.mean(axis=1).std()
     if ratio.shape[1] < 2:
-        return f"Standard deviation over layers {over_layers:.1f} points."
-    over_samples = ratio.std(axis=1).mean()
+        return f"Standard deviation over layers {over_layers:.1f} points.{left_out}"
+    over_samples = changing.std(axis=1).mean()
     return (f"Standard deviation over samples {over_samples:.1f} points (mean of the layers), over layers "
-            f"{over_layers:.1f} points.")
+            f"{over_layers:.1f} points.{left_out}")

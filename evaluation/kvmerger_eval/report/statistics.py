@@ -17,11 +17,11 @@ def mean_difference(tasks):
 
 
 def interval(tasks):
-    """The 95 % percentile interval of mean_difference, or None where no task has two samples.
+    """The 95 % percentile interval of mean_difference, or None where a task has fewer than two samples: what it varies by is not known.
 
     Samples are drawn again within their task, as the tasks are given and their samples are a choice.
     """
-    if max(map(len, tasks), default=0) < 2:
+    if min(map(len, tasks), default=0) < 2:
         return None
     generator = numpy.random.default_rng(SEED)
     total = numpy.zeros(RESAMPLES)

@@ -5,7 +5,8 @@ import dataclasses
 import numpy
 
 from . import statistics
-from .modes import LOWER_IS_BETTER, suite_of, unique
+from ..metrics import METRICS
+from .modes import suite_of, unique
 
 
 @dataclasses.dataclass
@@ -48,7 +49,7 @@ def score_cell(mode, tasks, setting):
     if not tasks or any((task, setting) not in mode.scores for task in tasks):
         return None
     cell = Cell(float(numpy.mean([mode.means[task, setting] for task in tasks])))
-    cell.lower_is_better = mode.metrics[tasks[0]] in LOWER_IS_BETTER
+    cell.lower_is_better = not METRICS[mode.metrics[tasks[0]]].percent
     cell.is_rival = not setting.method.is_full
     differences = differences_to_full(mode, tasks, setting)
     if differences:
