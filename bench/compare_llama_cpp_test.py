@@ -1,7 +1,5 @@
 """compare_llama_cpp with programs that only say what they were asked: cases, order of the rounds, ratios."""
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import json
 import os
@@ -9,15 +7,7 @@ import pathlib
 import tempfile
 import unittest
 
-FOLDER = pathlib.Path(__file__).resolve().parent
-
-
-def load(name):
-    loader = importlib.machinery.SourceFileLoader(name, str(FOLDER / name))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
-
+from scripts import load
 
 compare = load("compare_llama_cpp")
 

@@ -1,22 +1,12 @@
 """plot: which rows become which lines, and that pictures are written."""
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import json
 import pathlib
 import tempfile
 import unittest
 
-FOLDER = pathlib.Path(__file__).resolve().parent
-
-
-def load(name):
-    loader = importlib.machinery.SourceFileLoader(name, str(FOLDER / name))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
-
+from scripts import load
 
 plot = load("plot")
 
@@ -46,13 +36,13 @@ class Lines(unittest.TestCase):
                          ["kvmerger, full cache f16, threads 2", "kvmerger, full cache f16, threads 1",
                           "kvmerger, full cache q8_0/f16, threads 2"])
 
-    def test_compared_rows_old_and_new(self):
-        old = {"case": "tg64 @ d100", "ours_tps": 7, "llama_tps": 5, "ratio": 1.4, "kv_bytes_ours": 2**21}
+    def test_compared_rows(self):
         without = COMPARED | {"llama_tps": None, "n_depth": 65536}
-        self.assertEqual(plot.lines_of([COMPARED, old, without], reading=False),
+        full = COMPARED | {"budget": "", "when": "prefill", "type": "f16", "n_depth": 100}
+        self.assertEqual(plot.lines_of([COMPARED, full, without], reading=False),
                          {"kvmerger, 20% q8_0, stream": [(8192, 50, 0, 1.0), (65536, 50, 0, 1.0)],
-                          "llama.cpp f16": [(100, 5, 0, None), (8192, 10, 0, 4.0)],
-                          "kvmerger, full cache f16": [(100, 7, 0, 2.0)]})
+                          "llama.cpp f16": [(100, 10, 0, 4.0), (8192, 10, 0, 4.0)],
+                          "kvmerger, full cache f16": [(100, 50, 0, 1.0)]})
 
 
 class Files(unittest.TestCase):
