@@ -140,12 +140,14 @@ def test_scores_come_first_where_there_are_none(small):
     assert "Full cache: 100.0." in (small / "page.html").read_text()  # all answer as the made-up run's answers say
 
 
-def test_scores_older_than_predictions_are_made_again(small, monkeypatch):
+def test_scores_without_a_prediction_are_made_again(small, monkeypatch):
     called = []
     monkeypatch.setattr(score, "run", called.append)
     report.run(small, small / "page.html")
     assert not called
-    (small / "predictions.jsonl").write_text((small / "predictions.jsonl").read_text())
+    last = json.loads((small / "predictions.jsonl").read_text().splitlines()[-1])
+    with open(small / "predictions.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(last | {"id": "one more"}) + "\n")
     report.run(small, small / "page.html")
     assert called == [small]
 
@@ -173,7 +175,6 @@ def test_a_page_shows_so_many_traces_and_counts_the_others(small, monkeypatch):
 def test_malformed_files_are_named(small, capsys, name, damage, message):
     path = small / name
     path.write_text(damage(path.read_text() if path.exists() else ""))
-    (small / "scores.json").touch()
     assert __main__.main(["report", str(small), "-o", str(small / "page.html")]) == 1
     assert message in capsys.readouterr().err
     assert not (small / "page.html").exists()

@@ -7,10 +7,10 @@ from kvmerger_eval.report import modes, page, traces
 from kvmerger_eval.report.figures import Gallery
 
 
-def read_scores(folder):
-    """scores.json; scores first where there is none, or where predictions came later."""
-    scores, predictions = folder / "scores.json", folder / "predictions.jsonl"
-    if not scores.exists() or (predictions.exists() and scores.stat().st_mtime < predictions.stat().st_mtime):
+def read_scores(folder, predictions):
+    """scores.json; scores first where there is none, or where it has not all predictions."""
+    scores = folder / "scores.json"
+    if not scores.exists() or sum(row.n for row in results.read_scores(folder).rows) != len(predictions):
         score.run(folder)
     found = results.read_scores(folder)
     for row in found.rows + found.more_rows:
@@ -29,7 +29,7 @@ def run(folder, output):
     if not predictions:
         raise results.EvaluationError(f"{folder / 'predictions.jsonl'}: there are no predictions; run `kvmerger eval` "
                                       "first")
-    found = modes.modes(facts, predictions, read_scores(folder))
+    found = modes.modes(facts, predictions, read_scores(folder, predictions))
     samples = traces.read_traces(folder)
     files = output.with_name(output.stem + "_files")
     files.mkdir(parents=True, exist_ok=True)
