@@ -24,7 +24,7 @@ FOLDERS = {
     "budget": VIEW_AND_PLAN,
     "fit": VIEW_AND_PLAN,
     "text": ["core"],
-    "model": ["core", "kernels/linear.h"],
+    "model": ["core", "kernels/linear.h", "kernels/linear_q4.h"],
     "engine": BELOW_ENGINE,
     "server": ["core", "text", "engine"],
     "cli": ["core", "text", "engine", "eval", "bench"],

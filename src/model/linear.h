@@ -1,8 +1,10 @@
 // Products of weights and activations in the graph: ggml's, or ours where those are faster.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 struct ggml_context;
@@ -13,16 +15,30 @@ namespace kvmerger::model {
 // Of one graph, whose nodes point to it.
 class Linear {
  public:
+  Linear() = default;
+  Linear(const Linear&) = delete;  // the graph keeps pointers
+  Linear& operator=(const Linear&) = delete;
+
   // weight [inputs, outputs] times x [inputs, m]: [outputs, m].
   ggml_tensor* multiply(ggml_context* context, ggml_tensor* weight, ggml_tensor* x);
-  // Makes room for a run on that many threads.
-  void prepare(uint32_t threads) { scratch_.resize(threads * scratch_floats_); }
+  // Before each run of the graph, which may have that many threads.
+  void prepare(uint32_t threads);
 
  private:
-  static void multiply_op(ggml_tensor* dst, int thread, int threads, void* linear);
+  struct Product {
+    Linear* owner;
+    std::atomic<uint32_t> next{0};  // unit of work
+    [[nodiscard]] float* scratch(int thread) const;
+  };
+  using Operation = void (*)(ggml_tensor* dst, int thread, int threads, void* product);
+
+  ggml_tensor* add(ggml_context* context, ggml_tensor* weight, ggml_tensor* x, Operation run, size_t scratch_floats);
+  static void multiply_tokens(ggml_tensor* dst, int thread, int threads, void* product) noexcept;
+  static void multiply_token(ggml_tensor* dst, int thread, int threads, void* product) noexcept;
 
   size_t scratch_floats_ = 0;  // of one thread
   std::vector<float> scratch_;
+  std::deque<Product> products_;
 };
 
 }  // namespace kvmerger::model
