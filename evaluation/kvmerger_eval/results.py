@@ -1,6 +1,7 @@
 """The folder of a run: run.json, predictions.jsonl and scores.json, read with checks. Computes nothing."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 
@@ -9,6 +10,7 @@ class EvaluationError(Exception):
     """Something in the user's files is wrong: says what, where, and what to do."""
 
 
+FULL = "none"  # the method that compresses nothing: the full cache
 NUMBER = (int, float)
 KIND_NAMES = {str: "text", int: "a whole number", NUMBER: "a number", bool: "true or false", list: "a list",
               dict: "an object"}
@@ -21,7 +23,7 @@ class Prediction:
     task: str
     id: str
     index: int
-    method: str  # as the user named it; "none" is the full cache
+    method: str  # as the user named it
     policy: str
     heads: str
     fit: str
@@ -70,6 +72,7 @@ class Scores:
     """scores.json; `more_rows` has the same shape, for the metrics a task has beside its own."""
     rows: list
     more_rows: list
+    of: str = ""  # digest of the predictions that were scored
 
 
 # A type of a field where the annotation does not say it all; None is read as the empty value given here.
@@ -158,14 +161,21 @@ def read_predictions(folder):
     return predictions
 
 
+def digest(predictions):
+    """Of what was scored: another answer under the same key gives another one."""
+    scored = [[*prediction.key, prediction.prediction] for prediction in predictions]
+    return hashlib.sha256(json.dumps(scored).encode()).hexdigest()
+
+
 def read_scores(folder):
     """scores.json as Scores."""
     path = pathlib.Path(folder) / "scores.json"
     scores = parse_object(_read_text(path, f"run `kvmerger eval score {folder}` first"), path)
     if not isinstance(scores.get("rows"), list) or not isinstance(scores.get("more_rows", []), list):
         raise EvaluationError(f"{path}: there is no list 'rows'; run `kvmerger eval score {folder}` again")
-    return Scores(**{name: [from_object(row, ScoreRow, f"{path}: {name}[{number}]")
-                            for number, row in enumerate(scores.get(name, []))] for name in ("rows", "more_rows")})
+    rows = {name: [from_object(row, ScoreRow, f"{path}: {name}[{number}]")
+                   for number, row in enumerate(scores.get(name, []))] for name in ("rows", "more_rows")}
+    return Scores(**rows, of=str(scores.get("of", "")))
 
 
 def write_scores(folder, scores):

@@ -9,9 +9,7 @@ import statistics
 
 from kvmerger_eval import results, tasks
 from kvmerger_eval.metrics import METRICS, BadSample
-from kvmerger_eval.results import EvaluationError, ScoreRow, Scores
-
-FULL = "none"  # the method that compresses nothing
+from kvmerger_eval.results import FULL, EvaluationError, ScoreRow, Scores
 
 
 def _first_line(text):
@@ -85,7 +83,7 @@ def score(folder):
         task = known[group[0].task]
         rows.append(_row(task.metric, group, where))
         more_rows += [_row(metric, group, where) for metric in task.more_metrics]
-    return Scores(rows, more_rows)
+    return Scores(rows, more_rows, results.digest(predictions))
 
 
 def _method(row):
@@ -120,11 +118,11 @@ def table(rows, title):
         lines.append(_line([*name, *(_cell(column.get(name), n) for column in columns.values())]))
     averaged = {name: n for name, n in most.items() if METRICS[name[1]].percent}
     if averaged:
-        averages = (_average(column, averaged) for column in columns.values())
-        lines.append(_line([f"average of {len(averaged)}", "", *averages]))
-        full = next((column for method, column in columns.items() if method[0] == FULL), {})
-        if all(name in full for name in averaged):
-            distances = (_average(column, averaged, lambda name, mean: abs(mean - full[name].mean))
+        averages = {method: _average(column, averaged) for method, column in columns.items()}
+        lines.append(_line([f"average of {len(averaged)}", "", *averages.values()]))
+        full = next((method for method in columns if method[0] == FULL), None)
+        if averages.get(full, "-") != "-":
+            distances = (_average(column, averaged, lambda name, mean: abs(mean - columns[full][name].mean))
                          for column in columns.values())
             lines.append(_line(["mean distance from the full cache", "", *distances]))
     lines += ["", "In brackets: samples."]

@@ -34,6 +34,7 @@ def small(tmp_path):
     keep_lines(tmp_path, lambda line: line["task"] == "longbench/qasper" and line["budget"] in ("", "50%"))
     rewrite(tmp_path / "scores.json", lambda scores: {"more_rows": [], "rows": [
         row for row in scores["rows"] if row["task"] == "longbench/qasper" and row["budget"] in ("", "50%")]})
+    made_up_run.seal(tmp_path)
     return tmp_path
 
 
@@ -128,6 +129,7 @@ def test_missing_parts_are_left_out_and_said(small):
 def test_only_the_full_cache(small):
     keep_lines(small, lambda line: line["method"] == "none")
     rewrite(small / "scores.json", lambda scores: scores | {"rows": scores["rows"][:1]})
+    made_up_run.seal(small)
     report.run(small, small / "page.html")
     text = (small / "page.html").read_text()
     assert "No method with a budget was run" in text and "<b>Full cache, question-agnostic.</b>" in text
@@ -140,14 +142,18 @@ def test_scores_come_first_where_there_are_none(small):
     assert "Full cache: 100.0." in (small / "page.html").read_text()  # all answer as the made-up run's answers say
 
 
-def test_scores_without_a_prediction_are_made_again(small, monkeypatch):
+@pytest.mark.parametrize("change", [
+    lambda lines: lines + [lines[-1] | {"id": "one more"}],
+    lambda lines: lines[:-1] + [lines[-1] | {"prediction": "made anew"}],
+])
+def test_scores_of_other_predictions_are_made_again(small, monkeypatch, change):
     called = []
     monkeypatch.setattr(score, "run", called.append)
     report.run(small, small / "page.html")
     assert not called
-    last = json.loads((small / "predictions.jsonl").read_text().splitlines()[-1])
-    with open(small / "predictions.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(last | {"id": "one more"}) + "\n")
+    path = small / "predictions.jsonl"
+    lines = change([json.loads(line) for line in path.read_text().splitlines()])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     report.run(small, small / "page.html")
     assert called == [small]
 

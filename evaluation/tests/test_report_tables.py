@@ -177,6 +177,10 @@ def test_persistence_in_words():
     assert sections.persistence(ratio) == (
         "Standard deviation over samples 3.0 points (mean of the layers), over layers 20.0 points.")
     assert sections.persistence(ratio[:, 1:2]) == "Standard deviation over layers 20.0 points."
+    whole = numpy.full((1, 3), 100.0)
+    assert sections.persistence(numpy.concatenate([ratio, whole])) == (
+        sections.persistence(ratio) + " Without the 1 layers that stay whole.")
+    assert sections.persistence(whole) == ""
 
 
 def test_needle_grid_is_depth_by_length():

@@ -87,6 +87,12 @@ def test_a_method_with_fewer_samples_has_no_average(scored):
     assert "the run is not finished" in table
 
 
+def test_an_unfinished_full_cache_is_no_measure_of_distance(scored):
+    _, table = scored([LINE, LINE | H2O, LINE | H2O | {"id": "b", "index": 1}])
+    assert "| average of 1 |  | - | 100.00 |" in table
+    assert "mean distance" not in table
+
+
 def test_a_method_without_a_task_has_no_average(scored):
     _, table = scored([LINE, LINE | {"task": "longbench/hotpotqa"}, LINE | H2O])
     assert "| longbench/hotpotqa | qa_f1 | 100.00 (1) | - |" in table

@@ -8,11 +8,12 @@ from kvmerger_eval.report.figures import Gallery
 
 
 def read_scores(folder, predictions):
-    """scores.json; scores first where there is none, or where it has not all predictions."""
+    """scores.json; scores first where there is none, or one of other predictions."""
     scores = folder / "scores.json"
-    if not scores.exists() or sum(row.n for row in results.read_scores(folder).rows) != len(predictions):
+    found = results.read_scores(folder) if scores.exists() else None
+    if found is None or found.of != results.digest(predictions):
         score.run(folder)
-    found = results.read_scores(folder)
+        found = results.read_scores(folder)
     for row in found.rows + found.more_rows:
         if not all(isinstance(entry, dict) and isinstance(entry.get("score"), results.NUMBER) and "id" in entry
                    for entry in row.scores):

@@ -5,8 +5,7 @@ import dataclasses
 import functools
 
 from ..metrics import METRICS
-
-FULL = "none"  # the full cache among the methods
+from ..results import FULL
 
 
 @dataclasses.dataclass(frozen=True)

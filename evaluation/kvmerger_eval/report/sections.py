@@ -185,11 +185,12 @@ def layer_map(gallery, title, ratio, highest):
 
 
 def persistence(ratio):
-    """Without the layers that are whole in every sample: those a method leaves alone, and they would count as steady."""
+    """Without the layers that are whole in every sample: a method leaves those alone, and they would count as steady."""
     changing = ratio[(ratio < 100).any(axis=1)]
     if len(changing) == 0:
         return ""
-    left_out = "" if len(changing) == len(ratio) else f" Without the {len(ratio) - len(changing)} layers that stay whole."
+    whole = len(ratio) - len(changing)
+    left_out = f" Without the {whole} layers that stay whole." if whole else ""
     over_layers = changing.mean(axis=1).std()
     if ratio.shape[1] < 2:
         return f"Standard deviation over layers {over_layers:.1f} points.{left_out}"

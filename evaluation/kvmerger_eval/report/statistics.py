@@ -17,7 +17,7 @@ def mean_difference(tasks):
 
 
 def interval(tasks):
-    """The 95 % percentile interval of mean_difference, or None where a task has fewer than two samples: what it varies by is not known.
+    """The 95 % percentile interval of mean_difference, or None where a task has fewer than two samples.
 
     Samples are drawn again within their task, as the tasks are given and their samples are a choice.
     """
