@@ -9,7 +9,8 @@
 #include <string_view>
 
 #include "kernels/linear.h"
-#include "kernels/linear_q4.h"
+#include "kernels/linear_packed.h"
+#include "kernels/linear_rows.h"
 
 namespace kvmerger::model {
 namespace {
@@ -24,14 +25,24 @@ int64_t fewest_tokens(ggml_type type) {
 }
 
 // Not in the layout of a special buffer; weights that were left where the file is mapped have none.
-bool in_file_layout(const ggml_tensor& weight) {
-  return !weight.buffer || ggml_backend_buffer_is_host(weight.buffer);
+bool in_file_layout(const ggml_tensor& weight) { return !weight.buffer || ggml_backend_buffer_is_host(weight.buffer); }
+
+// How one token is multiplied with weights of a type, where we are faster than ggml: always on x86-64 with AVX2.
+enum class TokenProduct { kGgml, kPackedQ4, kQ4_1, kQ8_0 };
+
+TokenProduct token_product(const ggml_tensor& weight) {
+  if (ggml_cpu_has_avx2() == 0) return TokenProduct::kGgml;
+  if (in_file_layout(weight)) {
+    if (weight.type == GGML_TYPE_Q4_1) return TokenProduct::kQ4_1;
+    return weight.type == GGML_TYPE_Q8_0 ? TokenProduct::kQ8_0 : TokenProduct::kGgml;
+  }
+  // With AVX2 there is one way only in which ggml packs Q4_0.
+  const std::string_view buffer = ggml_backend_buffer_name(weight.buffer);
+  return weight.type == GGML_TYPE_Q4_0 && buffer == "CPU_REPACK" ? TokenProduct::kPackedQ4 : TokenProduct::kGgml;
 }
 
-// Where ggml has 256-bit integers it packs Q4_0 in one way only.
-bool is_packed_q4(const ggml_tensor& weight) {
-  return weight.type == GGML_TYPE_Q4_0 && weight.buffer && ggml_cpu_has_avx2() != 0 &&
-         std::string_view(ggml_backend_buffer_name(weight.buffer)) == "CPU_REPACK";
+ggml_type rounded_type(TokenProduct product) {
+  return product == TokenProduct::kQ4_1 ? GGML_TYPE_Q8_1 : GGML_TYPE_Q8_0;
 }
 
 uint32_t inputs_of(const ggml_tensor& weight) { return static_cast<uint32_t>(weight.ne[0]); }
@@ -46,16 +57,19 @@ kernels::WeightRows rows_of(const ggml_tensor& weight) {
           .read = ggml_get_type_traits(weight.type)->to_float};
 }
 
-size_t q8_0_floats(uint32_t inputs) {
-  return (ggml_row_size(GGML_TYPE_Q8_0, inputs) + sizeof(float) - 1) / sizeof(float);
+// Of ggml's blocks of the rounded activations.
+size_t rounded_floats(TokenProduct product, uint32_t inputs) {
+  return (ggml_row_size(rounded_type(product), inputs) + sizeof(float) - 1) / sizeof(float);
 }
 
 }  // namespace
 
 ggml_tensor* Linear::multiply(ggml_context* context, ggml_tensor* weight, ggml_tensor* x) {
   const uint32_t inputs = inputs_of(*weight);
-  if (x->ne[1] == 1 && is_packed_q4(*weight)) {
-    return add(context, weight, x, &multiply_token, q8_0_floats(inputs) + kernels::rounded_vector_scratch(inputs));
+  const TokenProduct product = x->ne[1] == 1 ? token_product(*weight) : TokenProduct::kGgml;
+  if (product != TokenProduct::kGgml) {
+    const size_t floats = rounded_floats(product, inputs) + kernels::rounded_vector_scratch(inputs);
+    return add(context, weight, x, &multiply_token, floats);
   }
   if (x->ne[1] >= fewest_tokens(weight->type) && in_file_layout(*weight)) {
     return add(context, weight, x, &multiply_tokens, kernels::linear_scratch(rows_of(*weight)));
@@ -93,15 +107,22 @@ void Linear::multiply_tokens(ggml_tensor* dst, int thread, int /*threads*/, void
 // Every thread rounds all of x for itself, which takes less time than waiting for the others.
 void Linear::multiply_token(ggml_tensor* dst, int thread, int /*threads*/, void* data) noexcept {
   Product& product = *static_cast<Product*>(data);
-  const kernels::PackedQ4 weights{dst->src[0]->data, outputs_of(*dst->src[0]), inputs_of(*dst->src[0])};
-  float* blocks = product.scratch(thread);
-  ggml_get_type_traits_cpu(GGML_TYPE_Q8_0)
-      ->from_float(static_cast<const float*>(dst->src[1]->data), blocks, weights.inputs);
-  const kernels::RoundedVector x =
-      kernels::read_q8_0(blocks, weights.inputs, blocks + q8_0_floats(weights.inputs));
-  for (uint32_t unit; (unit = product.next.fetch_add(1)) * kUnit < weights.outputs;) {
-    const uint32_t first = unit * kUnit;
-    kernels::linear_q4(weights, first, std::min(kUnit, weights.outputs - first), x, static_cast<float*>(dst->data));
+  const ggml_tensor& weight = *dst->src[0];
+  const uint32_t inputs = inputs_of(weight), outputs = outputs_of(weight);
+  const TokenProduct way = token_product(weight);
+  float *blocks = product.scratch(thread), *scratch = blocks + rounded_floats(way, inputs);
+  ggml_get_type_traits_cpu(rounded_type(way))->from_float(static_cast<const float*>(dst->src[1]->data), blocks, inputs);
+  const kernels::RoundedVector x = way == TokenProduct::kQ4_1 ? kernels::read_q8_1(blocks, inputs, scratch)
+                                                              : kernels::read_q8_0(blocks, inputs, scratch);
+  auto* y = static_cast<float*>(dst->data);
+  for (uint32_t unit; (unit = product.next.fetch_add(1)) * kUnit < outputs;) {
+    const uint32_t first = unit * kUnit, count = std::min(kUnit, outputs - first);
+    if (way == TokenProduct::kPackedQ4) {
+      kernels::linear_packed({weight.data, outputs, inputs}, first, count, x, y);
+    } else {
+      const auto format = way == TokenProduct::kQ4_1 ? kernels::RowFormat::kQ4_1 : kernels::RowFormat::kQ8_0;
+      kernels::linear_rows({weight.data, inputs, format}, first, count, x, y);
+    }
   }
 }
 

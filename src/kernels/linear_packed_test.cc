@@ -1,4 +1,4 @@
-#include "kernels/linear_q4.h"
+#include "kernels/linear_packed.h"
 
 #include <doctest/doctest.h>
 
@@ -20,10 +20,10 @@ constexpr uint32_t kBlock = 32;
 // Numbers of a matrix and a vector, and the bytes they are kept as.
 struct Product {
   uint32_t outputs, inputs;
-  std::vector<int> weights;       // [outputs, inputs] -8..7
-  std::vector<uint16_t> scales;   // [outputs, inputs / 32] f16
-  std::vector<int> numbers;       // [inputs] -127..127
-  std::vector<uint16_t> x_scales; // [inputs / 32] f16
+  std::vector<int> weights;        // [outputs, inputs] -8..7
+  std::vector<uint16_t> scales;    // [outputs, inputs / 32] f16
+  std::vector<int> numbers;        // [inputs] -127..127
+  std::vector<uint16_t> x_scales;  // [inputs / 32] f16
 
   [[nodiscard]] uint32_t blocks() const { return inputs / kBlock; }
 };
@@ -92,9 +92,9 @@ void check_as_in_double(const Product& p) {
   std::vector<float> scratch(rounded_vector_scratch(p.inputs)), y(p.outputs, -7.0F);
   const RoundedVector rounded = read_q8_0(x.data(), p.inputs, scratch.data());
   const PackedQ4 matrix{weights.data(), p.outputs, p.inputs};
-  linear_q4(matrix, 8, p.outputs - 8, rounded, y.data());
+  linear_packed(matrix, 8, p.outputs - 8, rounded, y.data());
   for (uint32_t output = 0; output < 8; ++output) CHECK(y[output] == -7.0F);  // not asked for
-  linear_q4(matrix, 0, 8, rounded, y.data());
+  linear_packed(matrix, 0, 8, rounded, y.data());
   double worst = 0.0, largest = 0.0;
   for (uint32_t output = 0; output < p.outputs; ++output) {
     worst = std::max(worst, std::abs(exact(p, output) - y[output]));
