@@ -2,6 +2,7 @@
 // does, so that no cache holds them; `read_memory` is the bound to compare GB/s with.
 #include <benchmark/benchmark.h>
 
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -74,8 +75,9 @@ void decode(benchmark::State& state) {
   std::vector<Caller> callers;
   for (uint32_t thread = 0; thread < threads; ++thread) callers.emplace_back(3, rows, false);
   for (auto _ : state) {
+    std::atomic<uint32_t> next{0};  // threads take heads in turn, as in the engine: one may be held up
     parallel_for(threads, threads, [&](uint32_t thread) {
-      for (uint32_t head = thread; head < kHeads; head += threads) callers[thread].attend_to(heads[head]->rows());
+      for (uint32_t head; (head = next.fetch_add(1)) < kHeads;) callers[thread].attend_to(heads[head]->rows());
     });
   }
   count_work(state, 3 * kHeads, rows, kHeads * stored_bytes(rows, type));
