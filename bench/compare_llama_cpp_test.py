@@ -78,7 +78,7 @@ class Rounds(unittest.TestCase):
         run = Run("--depths", "300", "-n", "4", "-r", "3")
         row, = run.rows
         self.assertEqual(row["case"], "tg4 @ d300")
-        self.assertEqual((row["ours_tps"], row["llama_tps"], row["ratio"]), (20, 5, 4))
+        self.assertEqual((row["ours_tps"], row["llama_tps"], row["ratio"], row["llama_fa"]), (20, 5, 4, 1))
         # 304 tokens are 512 cells of 2 layers x 3 heads x 10 numbers of K and of V, two bytes each.
         self.assertEqual((row["kv_bytes_ours"], row["kv_bytes_llama"]), (7, 512 * 2 * 3 * 10 * 2 * 2))
         self.assertTrue(run.table.splitlines()[-1].endswith("| 20.0 t/s | 5.0 t/s | 4.00 |"))

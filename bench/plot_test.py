@@ -43,6 +43,7 @@ class Lines(unittest.TestCase):
                          {"kvmerger, 20% q8_0, stream": [(8192, 50, 0, 1.0), (65536, 50, 0, 1.0)],
                           "llama.cpp f16": [(100, 10, 0, 4.0), (8192, 10, 0, 4.0)],
                           "kvmerger, full cache f16": [(100, 50, 0, 1.0)]})
+        self.assertIn("llama.cpp f16, no flash attention", plot.lines_of([COMPARED | {"llama_fa": 0}], reading=False))
 
 
 class Files(unittest.TestCase):

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = ["src", "tests", "tools", "eval", "plots", "bench", ".ci"]
+FOLDERS = ["src", "tests", "tools", "evaluation", "bench", ".ci"]
 LIMITS = {"file": 500, "function": 80, "line": 120}
 KERNEL_FUNCTION = 150
 
