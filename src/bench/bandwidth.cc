@@ -1,11 +1,11 @@
 #include "bench/bandwidth.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/threads.h"
 
 namespace kvmerger::bench {
@@ -45,12 +45,11 @@ double read_bandwidth(uint32_t threads, size_t bytes) {
   std::vector<uint64_t> sums(threads);
   double best = 0.0;
   for (uint32_t pass = 0; pass < kPasses; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
+    const Clock::time_point start = Clock::now();
     parallel_for(threads, threads, [&](uint32_t thread) {
       for (uint32_t read = 0; read < kReads; ++read) sums[thread] += sum(piece(thread), part);
     });
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(part * threads * kReads) / seconds.count());
+    best = std::max(best, static_cast<double>(part * threads * kReads) / seconds_since(start));
   }
   volatile uint64_t seen = 0;
   for (const uint64_t value : sums) seen = seen + value;

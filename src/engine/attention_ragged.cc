@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 #include <span>
 
+#include "core/clock.h"
 #include "core/error.h"
 
 namespace kvmerger::engine {
@@ -28,11 +28,11 @@ float* f32(ggml_tensor& tensor) { return static_cast<float*>(tensor.data); }
 class Stopwatch {
  public:
   explicit Stopwatch(double& seconds) : seconds_(seconds) {}
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  ~Stopwatch() { seconds_ += seconds_since(start_); }
 
  private:
   double& seconds_;
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  const Clock::time_point start_ = Clock::now();
 };
 
 ggml_tensor* custom(ggml_context* context, std::array<int64_t, 2> shape, std::span<ggml_tensor*> sources,
@@ -145,7 +145,7 @@ float* RaggedAttention::slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) 
   return values.data() + (size_t{head} * kSlots + slot) * max_rows_;
 }
 
-void RaggedAttention::append_op(ggml_tensor* dst, int thread, int threads, void* data) {
+void RaggedAttention::append_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept {
   LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
   if (thread == 0) op.next = 0;
@@ -157,7 +157,7 @@ void RaggedAttention::append_op(ggml_tensor* dst, int thread, int threads, void*
   }
 }
 
-void RaggedAttention::attend_op(ggml_tensor* dst, int thread, int /*threads*/, void* data) {
+void RaggedAttention::attend_op(ggml_tensor* dst, int thread, int /*threads*/, void* data) noexcept {
   LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
   const ggml_tensor& q = *dst->src[0];
@@ -198,7 +198,7 @@ void RaggedAttention::attend_part(const LayerOp& op, const ggml_tensor& q, uint3
   kernels::attend(rows, begin, end, {queries.data(), group_, nullptr, scale_}, out, nullptr, scratch);
 }
 
-void RaggedAttention::merge_op(ggml_tensor* dst, int thread, int threads, void* data) {
+void RaggedAttention::merge_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept {
   const LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
   std::array<float*, kernels::kMaxQueries> output;
@@ -260,7 +260,7 @@ void RaggedAttention::clear_others(std::span<float> values) const noexcept {
   std::ranges::fill(values.subspan(before - recording_.rows_to_end), 0.0F);
 }
 
-void RaggedAttention::fold_op(ggml_tensor* /*dst*/, int thread, int threads, void* data) {
+void RaggedAttention::fold_op(ggml_tensor* /*dst*/, int thread, int threads, void* data) noexcept {
   const LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
   const Stopwatch folding(port.seconds(thread));

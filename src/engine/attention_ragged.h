@@ -49,10 +49,10 @@ class RaggedAttention final : public model::AttentionPort {
   struct LayerOp;  // what a custom op gets as userdata
   struct Block;
 
-  static void append_op(ggml_tensor* dst, int thread, int threads, void* data);
-  static void attend_op(ggml_tensor* dst, int thread, int threads, void* data);
-  static void merge_op(ggml_tensor* dst, int thread, int threads, void* data);
-  static void fold_op(ggml_tensor* dst, int thread, int threads, void* data);
+  static void append_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept;
+  static void attend_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept;
+  static void merge_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept;
+  static void fold_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept;
 
   void attend_block(const LayerOp& op, const ggml_tensor& q, ggml_tensor& dst, uint32_t head, uint32_t block,
                     const kernels::ColumnStats* stats, float* scratch) const noexcept;

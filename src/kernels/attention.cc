@@ -4,11 +4,11 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <type_traits>
 
+#include "core/clock.h"
 #include "kernels/dispatch.h"
 #include "kernels/half.h"
 #include "kernels/scratch.h"
@@ -225,10 +225,9 @@ class Attention {
   }
 
   void add_all_stats(uint32_t tiles) const {
-    const auto start = std::chrono::steady_clock::now();
+    const Clock::time_point start = Clock::now();
     for (uint32_t tile = 0; tile < tiles; ++tile) add_stats(tile);
-    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-    if (stats_->seconds != nullptr) *stats_->seconds += spent.count();
+    if (stats_->seconds != nullptr) *stats_->seconds += seconds_since(start);
   }
 
   // Column sums and maxima of the tile's probabilities, now that it is known what to divide them by.
