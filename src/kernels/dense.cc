@@ -86,12 +86,10 @@ struct Left {
   size_t stride;  // 0: packed
 };
 
-void store_row(const Sums<kRows, kPanels>& sums, uint32_t row, bool first, uint32_t columns, float* c) {
+void store_row(const Sums<kRows, kPanels>& sums, int row, bool first, uint32_t columns, float* c) {
   HWY_ALIGN float row_sums[kColumns];
   float* to = columns == kColumns && first ? c : row_sums;
-  for (uint32_t vector = 0; vector < kColumns / kLanes; ++vector) {
-    hn::StoreU(sums.at[row][vector], kFloats, to + vector * kLanes);
-  }
+  sums.store(row, to);
   if (to == c) return;
   for (uint32_t column = 0; column < columns; ++column) c[column] = row_sums[column] + (first ? 0.0F : c[column]);
 }
@@ -107,18 +105,18 @@ void block(Left a, const float* panels, uint32_t depth, bool first, uint32_t row
   } else {
     sums.template multiply_add<1, 1>(a.data, a.stride, depth, panel, panel, 16);
   }
-  for (uint32_t row = 0; row < rows; ++row, c += n) store_row(sums, row, first, columns, c);
+  for (uint32_t row = 0; row < rows; ++row, c += n) store_row(sums, static_cast<int>(row), first, columns, c);
 }
 
 void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, bool lower, float* c) {
-  const uint32_t blocks = (m + kRows - 1) / kRows;
-  const auto in_place = [&](uint32_t row) { return a.column == 1 && row + kRows <= m; };
-  std::vector<float> left(size_t{blocks} * kRows * std::min(k, kDepth)), right(size_t{kColumns} * std::min(k, kDepth));
+  const uint32_t packed_from = a.column == 1 ? m - m % kRows : 0;  // whole blocks are read in place where they can be
+  std::vector<float> left((size_t{m} - packed_from + kRows - 1) / kRows * kRows * std::min(k, kDepth));
+  std::vector<float> right(size_t{kColumns} * std::min(k, kDepth));
   for (uint32_t at = 0; at < k; at += kDepth) {
     const uint32_t depth = std::min(kDepth, k - at);
-    for (uint32_t row = 0; row < m; row += kRows) {
-      if (!in_place(row))
-        pack(a, row, at, std::min<uint32_t>(kRows, m - row), kRows, depth, &left[size_t{row} * depth]);
+    const auto packed = [&](uint32_t row) { return &left[size_t{row - packed_from} * depth]; };
+    for (uint32_t row = packed_from; row < m; row += kRows) {
+      pack(a, row, at, std::min<uint32_t>(kRows, m - row), kRows, depth, packed(row));
     }
     for (uint32_t column = 0; column < n; column += kColumns) {
       const uint32_t columns = std::min(kColumns, n - column);
@@ -128,7 +126,7 @@ void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, boo
       }
       for (uint32_t row = 0; row < m; row += kRows) {
         if (lower && row + kRows <= column) continue;
-        const Left rows = in_place(row) ? Left{a.data + row * a.row + at, a.row} : Left{&left[size_t{row} * depth], 0};
+        const Left rows = row < packed_from ? Left{a.data + row * a.row + at, a.row} : Left{packed(row), 0};
         block(rows, right.data(), depth, at == 0, std::min<uint32_t>(kRows, m - row), columns, n,
               c + size_t{row} * n + column);
       }

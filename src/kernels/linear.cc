@@ -70,9 +70,7 @@ void multiply_block(const float* x, uint32_t inputs, const float* panel, uint32_
   sums.template multiply_add<1, 1>(x, inputs, inputs, {panel}, {panel}, kUnit);
   HWY_ALIGN float row_sums[kUnit];
   for (int row = 0; row < M; ++row, y += y_row) {
-    for (int vector = 0; vector < kVectors; ++vector) {
-      hn::StoreU(sums.at[row][vector], kFloats, row_sums + static_cast<size_t>(vector) * kLanes);
-    }
+    sums.store(row, row_sums);
     std::copy_n(row_sums, outputs, y);
   }
 }
@@ -111,11 +109,14 @@ HWY_EXPORT(linear_target);
 
 }  // namespace
 
-uint32_t linear_units(const WeightRows& weights) { return (weights.outputs + kUnit - 1) / kUnit; }
+uint32_t linear_units(const WeightRows& weights) noexcept { return (weights.outputs + kUnit - 1) / kUnit; }
 
-size_t linear_scratch(const WeightRows& weights) { return size_t{kUnit} * weights.inputs + kAlignment / sizeof(float); }
+size_t linear_scratch(const WeightRows& weights) noexcept {
+  return size_t{kUnit} * weights.inputs + kAlignment / sizeof(float);
+}
 
-void linear(const WeightRows& weights, uint32_t unit, const float* x, uint32_t tokens, float* y, float* scratch) {
+void linear(const WeightRows& weights, uint32_t unit, const float* x, uint32_t tokens, float* y,
+            float* scratch) noexcept {
   choose_target();
   const uint32_t first = unit * kUnit, outputs = std::min(kUnit, weights.outputs - first);
   HWY_DYNAMIC_DISPATCH(linear_target)(weights, first, outputs, x, tokens, y, aligned(scratch));

@@ -17,11 +17,12 @@ struct WeightRows {
 };
 
 // Units of work for threads to share: 16 outputs each, the last one what is left.
-uint32_t linear_units(const WeightRows& weights);
+uint32_t linear_units(const WeightRows& weights) noexcept;
 // In floats, for one thread.
-size_t linear_scratch(const WeightRows& weights);
+size_t linear_scratch(const WeightRows& weights) noexcept;
 // The outputs of one unit in y [tokens, outputs], from x [tokens, inputs]. Every sum is over all inputs in order, so
 // results do not depend on how units are shared.
-void linear(const WeightRows& weights, uint32_t unit, const float* x, uint32_t tokens, float* y, float* scratch);
+void linear(const WeightRows& weights, uint32_t unit, const float* x, uint32_t tokens, float* y,
+            float* scratch) noexcept;
 
 }  // namespace kvmerger::kernels

@@ -75,6 +75,12 @@ struct Sums {
     }
   }
 
+  // The sums of one row, P * 16 of them.
+  HWY_INLINE void store(int row, float* to) const {
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < P * kVectors; ++vector) hn::StoreU(at[row][vector], kFloats, to + vector * kLanes);
+  }
+
   // += A [M, depth] * panels [depth, 16 each]. Element (row, k) of A is at row * a_row + k * kColumn; row k of a panel
   // is at k * stride. Meanwhile `ahead`, panels needed later, comes into the cache: a line every kAhead rows.
   template <size_t kColumn, size_t kAhead, class T>
@@ -139,12 +145,7 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* co
   Sums<M, P> sums;
   sums.template multiply_add<M, 64 / (kPageRows * sizeof(T))>(packed, 1, head_dim, panel, next, kPageRows);
   HWY_UNROLL(16)
-  for (int row = 0; row < M; ++row) {
-    HWY_UNROLL(16)
-    for (int vector = 0; vector < P * kVectors; ++vector) {
-      hn::StoreU(sums.at[row][vector], kFloats, logits + row * kTileRows + vector * kLanes);
-    }
-  }
+  for (int row = 0; row < M; ++row) sums.store(row, logits + row * kTileRows);
 }
 
 // The same for q8_0: sums of one block of dimensions at a time, each times the scale of its row.
