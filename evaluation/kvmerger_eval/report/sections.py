@@ -185,7 +185,7 @@ def layer_map(gallery, title, ratio, highest):
 
 
 def persistence(ratio):
-    """Without the layers that are whole in every sample: a method leaves those alone, and they would count as steady."""
+    """Without the layers that are whole in every sample: a method leaves those alone, they would count as steady."""
     changing = ratio[(ratio < 100).any(axis=1)]
     if len(changing) == 0:
         return ""
