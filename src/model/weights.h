@@ -28,7 +28,7 @@ struct LayerWeights {
 };
 
 // How matrices lie in memory: as in the file; laid out anew where ggml's products are faster then (costs a copy of them
-// at load time); or as f32, eight times the memory of four-bit weights, for measurements: products with quantised
+// at load time); or as f32, eight times the memory of four-bit weights, for measurements: most products with quantised
 // weights round activations to eight bits, which turns the smallest difference into noise.
 enum class WeightLayout { kAsFile, kRepacked, kF32 };
 
