@@ -6,9 +6,10 @@
 
 #include <cstring>
 #include <memory>
-#include <vector>
+#include <string_view>
 
 #include "core/rng.h"
+#include "kernels/linear_token.h"
 #include "model/linear.h"
 #include "model/model.h"
 #include "model/weights.h"
@@ -17,7 +18,9 @@
 namespace kvmerger::test {
 namespace {
 
-void check_same_bits(ggml_tensor* weight) {
+// expect_ours: or else the product is ggml's.
+void check_same_bits(ggml_tensor* weight, bool expect_ours) {
+  CAPTURE(weight->name);
   const std::unique_ptr<ggml_context, decltype(&ggml_free)> context(
       ggml_init({.mem_size = size_t{4} << 20, .mem_buffer = nullptr, .no_alloc = false}), &ggml_free);
   ggml_tensor* x = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, weight->ne[0], 1);
@@ -28,7 +31,7 @@ void check_same_bits(ggml_tensor* weight) {
   model::Linear linear;
   ggml_tensor* ours = linear.multiply(context.get(), weight, x);
   ggml_tensor* theirs = ggml_mul_mat(context.get(), weight, x);
-  REQUIRE((ours->op == GGML_OP_CUSTOM) == (ggml_cpu_has_avx2() != 0));
+  REQUIRE((ours->op == GGML_OP_CUSTOM) == expect_ours);
   ggml_cgraph* graph = ggml_new_graph(context.get());
   ggml_build_forward_expand(graph, ours);
   ggml_build_forward_expand(graph, theirs);
@@ -47,14 +50,20 @@ TEST_CASE("one token times weights: ggml's bits") {
     CAPTURE(ggml_type_name(type));
     ToyParams params;
     params.n_embd = 256;
-    params.n_ff = 1376;  // not a multiple of a thread's unit of work
+    params.n_ff = 1376;    // not a multiple of a thread's unit of work
+    params.n_vocab = 131;  // nor of the rows that pass together
     params.n_head = 4;
     params.type = type;
     const ToyModel file(params);
-    const model::Model model(file.path());
+    const bool packed = type == GGML_TYPE_Q4_0;  // ggml may have a better layout for it, which is not ours to read
+    const model::Model model(file.path(), packed ? model::WeightLayout::kRepacked : model::WeightLayout::kAsFile);
     const model::LayerWeights& layer = model.weights().layers.at(0);
-    if (ggml_cpu_has_avx2() != 0 && type == GGML_TYPE_Q4_0) REQUIRE(!ggml_backend_buffer_is_host(layer.up->buffer));
-    for (ggml_tensor* weight : {layer.q, layer.up, layer.down}) check_same_bits(weight);
+    const bool fast = kernels::linear_token_is_fast();
+    const bool ours = packed ? fast && layer.up->buffer &&
+                                   std::string_view(ggml_backend_buffer_name(layer.up->buffer)) == "CPU_REPACK"
+                             : fast;
+    for (ggml_tensor* weight : {layer.q, layer.up, layer.down}) check_same_bits(weight, ours);
+    check_same_bits(model.weights().output, ours && !packed);
   }
 }
 

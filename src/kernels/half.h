@@ -22,7 +22,7 @@ inline uint16_t half_from_float(float value) {
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));  // exponent bias 127 -> 15
 }
 
-// For finite halves, the only ones that half_from_float makes.
+// Also of infinities and NaN, which half_from_float never makes.
 inline float float_from_half(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
   const uint32_t magnitude = half & 0x7fffu;
@@ -30,6 +30,7 @@ inline float float_from_half(uint16_t half) {
     const float value = static_cast<float>(magnitude) * 0x1.0p-24f;
     return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
   }
+  if (magnitude >= 0x7c00u) return std::bit_cast<float>((magnitude << 13) | 0x7f800000u | sign);
   return std::bit_cast<float>(((magnitude << 13) + 0x38000000u) | sign);
 }
 

@@ -2,13 +2,11 @@
 // of kernels_attention_bench is the bound to compare GB/s with.
 #include <benchmark/benchmark.h>
 
-#include <atomic>
 #include <vector>
 
 #include "core/rng.h"
 #include "core/threads.h"
-#include "kernels/linear_packed.h"
-#include "kernels/linear_rows.h"
+#include "kernels/linear_token.h"
 
 namespace kvmerger::kernels {
 namespace {
@@ -23,51 +21,32 @@ std::vector<uint8_t> random_bytes(size_t count) {
   return bytes;
 }
 
-// multiply(weights, first, count, x, y): outputs first.. of all.
-template <class Multiply>
-void one_token(benchmark::State& state, uint32_t inputs, double bytes_per_block, const Multiply& multiply) {
-  const auto row_bytes = static_cast<size_t>(bytes_per_block * inputs / 32);
+// In matrices as wide as SmolLM2-135M's (576, 1536) and a 7B model's (4096).
+void one_token(benchmark::State& state, TokenFormat format, size_t bytes_per_block) {
+  const auto inputs = static_cast<uint32_t>(state.range(0));
+  const size_t row_bytes = inputs / 32 * bytes_per_block;
   const auto outputs = static_cast<uint32_t>(kWeightBytes / row_bytes / kUnit * kUnit);
   const std::vector<uint8_t> weights = random_bytes(outputs * row_bytes), blocks = random_bytes(size_t{inputs} * 2);
   std::vector<float> scratch(rounded_vector_scratch(inputs)), y(outputs);
   const RoundedVector x = read_q8_0(blocks.data(), inputs, scratch.data());
   for (auto _ : state) {
-    std::atomic<uint32_t> next{0};
-    parallel_for(kThreads, kThreads, [&](uint32_t) {
-      for (uint32_t first; (first = next.fetch_add(1) * kUnit) < outputs;) {
-        multiply(weights.data(), outputs, first, x, y.data());
-      }
+    parallel_for(outputs / kUnit, kThreads, [&](uint32_t unit) {
+      linear_token({weights.data(), inputs, format}, unit * kUnit, kUnit, x, y.data());
     });
   }
   const double bytes = 1e-9 * static_cast<double>(outputs * row_bytes) * static_cast<double>(state.iterations());
   state.counters["GB/s"] = benchmark::Counter(bytes, benchmark::Counter::kIsRate);
 }
-
-void packed_q4_0(benchmark::State& state) {
-  const auto inputs = static_cast<uint32_t>(state.range(0));
-  one_token(state, inputs, 18, [&](const uint8_t* weights, uint32_t outputs, uint32_t first, const auto& x, float* y) {
-    linear_packed({weights, outputs, inputs}, first, kUnit, x, y);
-  });
-}
-void rows(benchmark::State& state, RowFormat format, double bytes_per_block) {
-  const auto inputs = static_cast<uint32_t>(state.range(0));
-  one_token(state, inputs, bytes_per_block,
-            [&](const uint8_t* weights, uint32_t /*outputs*/, uint32_t first, const auto& x, float* y) {
-              linear_rows({weights, inputs, format}, first, kUnit, x, y);
-            });
-}
-BENCHMARK(packed_q4_0)->ArgName("inputs")->Arg(576)->Arg(4096)->UseRealTime()->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(rows, q4_1, RowFormat::kQ4_1, 20)
-    ->ArgName("inputs")
-    ->Arg(576)
-    ->Arg(1536)
-    ->UseRealTime()
-    ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(rows, q8_0, RowFormat::kQ8_0, 34)
-    ->ArgName("inputs")
-    ->Arg(576)
-    ->UseRealTime()
-    ->Unit(benchmark::kMillisecond);
+#define KVMERGER_TOKEN_TIMES(name, format, bytes_per_block)   \
+  BENCHMARK_CAPTURE(one_token, name, format, bytes_per_block) \
+      ->ArgName("inputs")                                     \
+      ->ArgsProduct({{576, 1536, 4096}})                      \
+      ->UseRealTime()                                         \
+      ->Unit(benchmark::kMillisecond)
+KVMERGER_TOKEN_TIMES(q4_1, TokenFormat::kQ4_1, 20);
+KVMERGER_TOKEN_TIMES(q8_0, TokenFormat::kQ8_0, 34);
+KVMERGER_TOKEN_TIMES(packed_q4_0, TokenFormat::kPackedQ4, 18);
+#undef KVMERGER_TOKEN_TIMES
 
 }  // namespace
 }  // namespace kvmerger::kernels

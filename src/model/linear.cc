@@ -6,16 +6,16 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
 
+#include "core/error.h"
 #include "kernels/linear.h"
-#include "kernels/linear_packed.h"
-#include "kernels/linear_rows.h"
+#include "kernels/linear_token.h"
+#include "kernels/rounded_vector.h"
 
 namespace kvmerger::model {
 namespace {
-
-constexpr uint32_t kUnit = 64;  // outputs that a thread takes at once when there is one token
 
 // The tokens from which on our product is faster (`model_linear_bench`). These types ggml multiplies a row and a token
 // at a time, or in tiles that are hardly faster; for the others it has better tiles, or another layout.
@@ -27,22 +27,28 @@ int64_t fewest_tokens(ggml_type type) {
 // Not in the layout of a special buffer; weights that were left where the file is mapped have none.
 bool in_file_layout(const ggml_tensor& weight) { return !weight.buffer || ggml_backend_buffer_is_host(weight.buffer); }
 
-// How one token is multiplied with weights of a type, where we are faster than ggml: always on x86-64 with AVX2.
-enum class TokenProduct { kGgml, kPackedQ4, kQ4_1, kQ8_0 };
-
-TokenProduct token_product(const ggml_tensor& weight) {
-  if (ggml_cpu_has_avx2() == 0) return TokenProduct::kGgml;
+// What one token is multiplied with by us, since we are faster than ggml: on x86-64 with AVX2.
+std::optional<kernels::TokenFormat> token_format(const ggml_tensor& weight) {
+  if (!kernels::linear_token_is_fast()) return {};
   if (in_file_layout(weight)) {
-    if (weight.type == GGML_TYPE_Q4_1) return TokenProduct::kQ4_1;
-    return weight.type == GGML_TYPE_Q8_0 ? TokenProduct::kQ8_0 : TokenProduct::kGgml;
+    if (weight.type == GGML_TYPE_Q4_1) return kernels::TokenFormat::kQ4_1;
+    if (weight.type == GGML_TYPE_Q8_0) return kernels::TokenFormat::kQ8_0;
+    return {};
   }
-  // With AVX2 there is one way only in which ggml packs Q4_0.
+  // With AVX2 there is one way only in which ggml packs Q4_0; other special buffers have ways of their own.
   const std::string_view buffer = ggml_backend_buffer_name(weight.buffer);
-  return weight.type == GGML_TYPE_Q4_0 && buffer == "CPU_REPACK" ? TokenProduct::kPackedQ4 : TokenProduct::kGgml;
+  const bool packed = weight.type == GGML_TYPE_Q4_0 && buffer == "CPU_REPACK" && ggml_cpu_has_avx2() != 0;
+  return packed ? std::optional(kernels::TokenFormat::kPackedQ4) : std::nullopt;
 }
 
-ggml_type rounded_type(TokenProduct product) {
-  return product == TokenProduct::kQ4_1 ? GGML_TYPE_Q8_1 : GGML_TYPE_Q8_0;
+// The outputs that a thread takes at once: several times for each thread, so that none waits long for another.
+uint32_t token_unit(uint32_t outputs, uint32_t threads) {
+  constexpr uint32_t kMost = 64, kGroup = 8;
+  return std::clamp(outputs / (4 * threads) / kGroup * kGroup, kGroup, kMost);
+}
+
+ggml_type rounded_type(kernels::TokenFormat format) {
+  return format == kernels::TokenFormat::kQ4_1 ? GGML_TYPE_Q8_1 : GGML_TYPE_Q8_0;
 }
 
 uint32_t inputs_of(const ggml_tensor& weight) { return static_cast<uint32_t>(weight.ne[0]); }
@@ -58,31 +64,33 @@ kernels::WeightRows rows_of(const ggml_tensor& weight) {
 }
 
 // Of ggml's blocks of the rounded activations.
-size_t rounded_floats(TokenProduct product, uint32_t inputs) {
-  return (ggml_row_size(rounded_type(product), inputs) + sizeof(float) - 1) / sizeof(float);
+size_t rounded_floats(kernels::TokenFormat format, uint32_t inputs) {
+  return (ggml_row_size(rounded_type(format), inputs) + sizeof(float) - 1) / sizeof(float);
 }
 
 }  // namespace
 
 ggml_tensor* Linear::multiply(ggml_context* context, ggml_tensor* weight, ggml_tensor* x) {
   const uint32_t inputs = inputs_of(*weight);
-  const TokenProduct product = x->ne[1] == 1 ? token_product(*weight) : TokenProduct::kGgml;
-  if (product != TokenProduct::kGgml) {
-    const size_t floats = rounded_floats(product, inputs) + kernels::rounded_vector_scratch(inputs);
-    return add(context, weight, x, &multiply_token, floats);
+  if (x->ne[1] == 1) {
+    const std::optional<kernels::TokenFormat> format = token_format(*weight);
+    if (!format) return ggml_mul_mat(context, weight, x);
+    return add(context, weight, x, format, rounded_floats(*format, inputs) + kernels::rounded_vector_scratch(inputs));
   }
   if (x->ne[1] >= fewest_tokens(weight->type) && in_file_layout(*weight)) {
-    return add(context, weight, x, &multiply_tokens, kernels::linear_scratch(rows_of(*weight)));
+    return add(context, weight, x, {}, kernels::linear_scratch(rows_of(*weight)));
   }
   return ggml_mul_mat(context, weight, x);
 }
 
-ggml_tensor* Linear::add(ggml_context* context, ggml_tensor* weight, ggml_tensor* x, Operation run,
-                         size_t scratch_floats) {
+ggml_tensor* Linear::add(ggml_context* context, ggml_tensor* weight, ggml_tensor* x,
+                         std::optional<kernels::TokenFormat> format, size_t scratch_floats) {
+  KVM_CHECK(x->type == GGML_TYPE_F32 && ggml_is_contiguous(x));
   scratch_floats_ = std::max(scratch_floats_, scratch_floats);
   std::array<ggml_tensor*, 2> sources{weight, x};
-  return ggml_custom_4d(context, GGML_TYPE_F32, weight->ne[1], x->ne[1], 1, 1, sources.data(), sources.size(), run,
-                        GGML_N_TASKS_MAX, &products_.emplace_back(this));
+  return ggml_custom_4d(context, GGML_TYPE_F32, weight->ne[1], x->ne[1], 1, 1, sources.data(), sources.size(),
+                        format ? &multiply_token : &multiply_tokens, GGML_N_TASKS_MAX,
+                        &products_.emplace_back(this, format));
 }
 
 void Linear::prepare(uint32_t threads) {
@@ -105,24 +113,18 @@ void Linear::multiply_tokens(ggml_tensor* dst, int thread, int /*threads*/, void
 }
 
 // Every thread rounds all of x for itself, which takes less time than waiting for the others.
-void Linear::multiply_token(ggml_tensor* dst, int thread, int /*threads*/, void* data) noexcept {
+void Linear::multiply_token(ggml_tensor* dst, int thread, int threads, void* data) noexcept {
   Product& product = *static_cast<Product*>(data);
-  const ggml_tensor& weight = *dst->src[0];
-  const uint32_t inputs = inputs_of(weight), outputs = outputs_of(weight);
-  const TokenProduct way = token_product(weight);
-  float *blocks = product.scratch(thread), *scratch = blocks + rounded_floats(way, inputs);
-  ggml_get_type_traits_cpu(rounded_type(way))->from_float(static_cast<const float*>(dst->src[1]->data), blocks, inputs);
-  const kernels::RoundedVector x = way == TokenProduct::kQ4_1 ? kernels::read_q8_1(blocks, inputs, scratch)
-                                                              : kernels::read_q8_0(blocks, inputs, scratch);
-  auto* y = static_cast<float*>(dst->data);
-  for (uint32_t unit; (unit = product.next.fetch_add(1)) * kUnit < outputs;) {
-    const uint32_t first = unit * kUnit, count = std::min(kUnit, outputs - first);
-    if (way == TokenProduct::kPackedQ4) {
-      kernels::linear_packed({weight.data, outputs, inputs}, first, count, x, y);
-    } else {
-      const auto format = way == TokenProduct::kQ4_1 ? kernels::RowFormat::kQ4_1 : kernels::RowFormat::kQ8_0;
-      kernels::linear_rows({weight.data, inputs, format}, first, count, x, y);
-    }
+  const kernels::TokenWeights weights{dst->src[0]->data, inputs_of(*dst->src[0]), *product.format};
+  const uint32_t outputs = outputs_of(*dst->src[0]);
+  float *blocks = product.scratch(thread), *scratch = blocks + rounded_floats(weights.format, weights.inputs);
+  const ggml_type rounded = rounded_type(weights.format);
+  ggml_get_type_traits_cpu(rounded)->from_float(static_cast<const float*>(dst->src[1]->data), blocks, weights.inputs);
+  const auto read = rounded == GGML_TYPE_Q8_1 ? &kernels::read_q8_1 : &kernels::read_q8_0;
+  const kernels::RoundedVector x = read(blocks, weights.inputs, scratch);
+  const uint32_t unit = token_unit(outputs, static_cast<uint32_t>(threads));
+  for (uint32_t first; (first = product.next.fetch_add(1) * unit) < outputs;) {
+    kernels::linear_token(weights, first, std::min(unit, outputs - first), x, static_cast<float*>(dst->data));
   }
 }
 

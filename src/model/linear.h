@@ -5,7 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
+
+#include "kernels/linear_token.h"
 
 struct ggml_context;
 struct ggml_tensor;
@@ -27,12 +30,13 @@ class Linear {
  private:
   struct Product {
     Linear* owner;
-    std::atomic<uint32_t> next{0};  // unit of work
+    std::optional<kernels::TokenFormat> format;  // of the weights, when there is one token
+    std::atomic<uint32_t> next{0};               // unit of work
     [[nodiscard]] float* scratch(int thread) const;
   };
-  using Operation = void (*)(ggml_tensor* dst, int thread, int threads, void* product);
 
-  ggml_tensor* add(ggml_context* context, ggml_tensor* weight, ggml_tensor* x, Operation run, size_t scratch_floats);
+  ggml_tensor* add(ggml_context* context, ggml_tensor* weight, ggml_tensor* x,
+                   std::optional<kernels::TokenFormat> format, size_t scratch_floats);
   static void multiply_tokens(ggml_tensor* dst, int thread, int threads, void* product) noexcept;
   static void multiply_token(ggml_tensor* dst, int thread, int threads, void* product) noexcept;
 
