@@ -19,6 +19,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/products-inl.h"
+#include "kernels/quantised-inl.h"
 #include "kernels/softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -38,11 +39,11 @@ void add_scaled(const float* from, float scale, size_t count, float* to) {
 #else
 
 ScorePages score_function(RowType type, uint32_t queries) {
-  if (type == RowType::kQ8) return kScorePages<int8_t>[queries - 1];
+  if (type == RowType::kQ8) return kScoreQ8Pages[queries - 1];
   return type == RowType::kF16 ? kScorePages<Half>[queries - 1] : kScorePages<float>[queries - 1];
 }
 ValueColumns value_function(RowType type, uint32_t queries) {
-  if (type == RowType::kQ8) return kValueColumns<int8_t>[queries - 1];
+  if (type == RowType::kQ8) return kAddQ8Values[queries - 1];
   return type == RowType::kF16 ? kValueColumns<Half>[queries - 1] : kValueColumns<float>[queries - 1];
 }
 
@@ -117,19 +118,25 @@ class Attention {
   }
   float* maxima(uint32_t tile) const { return scratch_ + layout_.maxima + size_t{tile} * queries_.count; }
 
-  // Scaled queries, each block transposed to [head_dim, queries of the block].
+  float* packed(uint32_t first_query) const { return scratch_ + layout_.packed + size_t{first_query} * head_.head_dim; }
+
+  // Scaled queries, each block transposed to [head_dim, queries of the block] or as q8_0 keys want them.
   void pack_queries() {
-    float* packed = scratch_ + layout_.packed;
     for (uint32_t block = 0; block < blocks_; ++block) {
       const uint32_t first = block_begin(block), last = block_begin(block + 1);
+      float* to = packed(first);
+      if (head_.key_type == RowType::kQ8) {
+        pack_q8_queries(queries_.data + first, last - first, head_.head_dim, queries_.scale, to);
+        continue;
+      }
       for (uint32_t dim = 0; dim < head_.head_dim; ++dim) {
-        for (uint32_t query = first; query < last; ++query) *packed++ = queries_.data[query][dim] * queries_.scale;
+        for (uint32_t query = first; query < last; ++query) *to++ = queries_.data[query][dim] * queries_.scale;
       }
     }
   }
 
   Tile load_tile(uint32_t first_row) {
-    Tile tile{};
+    Tile tile;
     tile.first_row = first_row;
     tile.pages = std::min(kTilePages, pages_of(end_ - first_row));
     const size_t padded_dim = layout_.padded_dim;
@@ -168,7 +175,8 @@ class Attention {
     const auto* scales = reinterpret_cast<const uint16_t*>(values + size_t{kPageRows} * head_.head_dim);
     for (uint32_t dim = 0; dim < head_.head_dim; ++dim) {
       const float scale = float_from_half(scales[dim / kScaleBlock * kPageRows + slot]);
-      to[dim] = scale * static_cast<float>(reinterpret_cast<const int8_t*>(values)[first + dim]);
+      const size_t index = q8_value_index(head_.head_dim, slot, dim);
+      to[dim] = scale * static_cast<float>(reinterpret_cast<const int8_t*>(values)[index]);
     }
   }
 
@@ -187,20 +195,21 @@ class Attention {
   void attend_block(const Tile& tile, uint32_t first, uint32_t last, uint32_t rows, float* logits) {
     const uint32_t count = last - first;
     const uint32_t pages = pages_of(rows);
-    const float* packed = scratch_ + layout_.packed + size_t{first} * head_.head_dim;
     const ScorePages score = score_function(convert_key_ ? RowType::kF32 : head_.key_type, count);
-    score(packed, head_.head_dim, tile.key, tile.next_key, pages, logits);
+    score(packed(first), head_.head_dim, tile.key, tile.next_key, pages, logits);
 
-    float factors[kMaxBlock];
+    float factors[kMaxBlock], below[kMaxBlock] = {};
     const bool biased = std::any_of(tile.bias, tile.bias + pages, [](const float* bias) { return bias != nullptr; });
     for (uint32_t query = first; query < last; ++query) {
       float* row = logits + size_t{query - first} * kTileRows;
       const uint32_t columns = seen(query, tile.first_row);
-      factors[query - first] = softmax_tile(row, pages, columns, biased, tile.bias, running_[query]);
+      const TileWeights weights = softmax_tile(row, pages, columns, biased, tile.bias, running_[query]);
+      factors[query - first] = weights.factor;
+      below[query - first] = weights.below;
     }
 
     const size_t stride = convert_value_ ? layout_.padded_dim : head_.head_dim;
-    const ValueTile values{logits, tile.value, tile.next_value, stride, rows};
+    const ValueTile values{logits, below, tile.value, tile.next_value, stride, rows};
     float* acc = scratch_ + layout_.acc + first * layout_.padded_dim;
     const ValueColumns add = value_function(convert_value_ ? RowType::kF32 : head_.value_type, count);
     add(values, factors, acc, layout_.padded_dim);
@@ -293,6 +302,9 @@ class Attention {
 
 void attend_target(const HeadRows& head, uint32_t begin, uint32_t end, const Queries& queries, const Partial& out,
                    const ColumnStats* stats, float* scratch) {
+  if (head.key_type == RowType::kQ8 && head.head_dim % 2 != 0) {  // no whole pairs; no model has such heads
+    return attend_reference(head, begin, end, queries, out, stats);
+  }
   Attention(head, begin, end, queries, stats, scratch).run(out);
 }
 

@@ -11,15 +11,27 @@ namespace {
 
 constexpr uint32_t kMaxHeadDim = 256;
 
-// Element `index` of a page's keys or values, of dimension dim of the row in slot.
-double element(const std::byte* values, const HeadRows& head, RowType type, size_t index, uint32_t dim, uint32_t slot) {
-  if (type == RowType::kQ8) {
-    const auto* scales = reinterpret_cast<const uint16_t*>(values + size_t{kPageRows} * head.head_dim);
-    const double scale = static_cast<double>(float_from_half(scales[dim / kScaleBlock * kPageRows + slot]));
-    return scale * reinterpret_cast<const int8_t*>(values)[index];
-  }
+// Element `index` of a page's keys or values.
+double element(const std::byte* values, RowType type, size_t index) {
   if (type == RowType::kF32) return static_cast<double>(reinterpret_cast<const float*>(values)[index]);
   return static_cast<double>(float_from_half(reinterpret_cast<const uint16_t*>(values)[index]));
+}
+
+// The same of a q8_0 page; the element is dimension dim of the row in slot.
+double q8_element(const std::byte* values, uint32_t head_dim, size_t index, uint32_t slot, uint32_t dim) {
+  const auto* scales = reinterpret_cast<const uint16_t*>(values + size_t{kPageRows} * head_dim);
+  const double scale = static_cast<double>(float_from_half(scales[dim / kScaleBlock * kPageRows + slot]));
+  return scale * reinterpret_cast<const int8_t*>(values)[index];
+}
+
+double key_element(const HeadRows& head, const PageView& page, uint32_t slot, uint32_t dim) {
+  if (head.key_type != RowType::kQ8) return element(page.key, head.key_type, size_t{dim} * kPageRows + slot);
+  return q8_element(page.key, head.head_dim, q8_key_index(head.head_dim, slot, dim), slot, dim);
+}
+
+double value_element(const HeadRows& head, const PageView& page, uint32_t slot, uint32_t dim) {
+  if (head.value_type != RowType::kQ8) return element(page.value, head.value_type, size_t{slot} * head.head_dim + dim);
+  return q8_element(page.value, head.head_dim, q8_value_index(head.head_dim, slot, dim), slot, dim);
 }
 
 // q.k * scale + bias
@@ -28,8 +40,7 @@ double logit(const HeadRows& head, uint32_t row, const float* query, float scale
   const uint32_t slot = row % kPageRows;
   double dot = 0;
   for (uint32_t dim = 0; dim < head.head_dim; ++dim) {
-    dot += static_cast<double>(query[dim]) *
-           element(page.key, head, head.key_type, size_t{dim} * kPageRows + slot, dim, slot);
+    dot += static_cast<double>(query[dim]) * key_element(head, page, slot, dim);
   }
   const double bias = page.bias == nullptr ? 0.0 : static_cast<double>(page.bias[slot]);
   const double limit = static_cast<double>(kLogitLimit);
@@ -38,9 +49,8 @@ double logit(const HeadRows& head, uint32_t row, const float* query, float scale
 
 void add_row(const HeadRows& head, uint32_t row, double weight, double* acc) {
   const PageView& page = head.pages[row / kPageRows];
-  const size_t first = size_t{row % kPageRows} * head.head_dim;
   for (uint32_t dim = 0; dim < head.head_dim; ++dim) {
-    acc[dim] += weight * element(page.value, head, head.value_type, first + dim, dim, row % kPageRows);
+    acc[dim] += weight * value_element(head, page, row % kPageRows, dim);
   }
 }
 

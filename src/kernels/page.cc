@@ -97,25 +97,25 @@ const uint16_t* scales_of(const std::byte* part, uint32_t head_dim) {
   return reinterpret_cast<const uint16_t*>(part + size_t{kPageRows} * head_dim);
 }
 
-void copy_scales(uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to, uint32_t to_slot) {
+using Index = size_t (*)(uint32_t head_dim, uint32_t slot, uint32_t dim);
+
+template <Index kIndex>
+void copy_quantised(uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to, uint32_t to_slot) {
+  for (uint32_t dim = 0; dim < head_dim; ++dim) {
+    to[kIndex(head_dim, to_slot, dim)] = from[kIndex(head_dim, from_slot, dim)];
+  }
   for (uint32_t block = 0; block < scale_blocks(head_dim); ++block) {
     scales_of(to, head_dim)[block * kPageRows + to_slot] = scales_of(from, head_dim)[block * kPageRows + from_slot];
   }
 }
 
-// Row r of keys lies at column slot + r ([head_dim][16]), of values at row slot + r ([16][head_dim]).
-struct Strides {
-  size_t row, dim;
-};
-constexpr Strides key_strides() { return {1, kPageRows}; }
-constexpr Strides value_strides(uint32_t head_dim) { return {head_dim, 1}; }
-
 // Dimension d of a row's block becomes round(value / scale), the scale being the largest magnitude / 127 as f16.
-void write_quantised(std::byte* part, Strides strides, uint32_t head_dim, uint32_t slot, uint32_t count,
-                     const float* rows, size_t stride) {
+template <Index kIndex>
+void write_quantised(std::byte* part, uint32_t head_dim, uint32_t slot, uint32_t count, const float* rows,
+                     size_t stride) {
   for (uint32_t index = 0; index < count; ++index) {
     const float* row = rows + index * stride;
-    int8_t* to = reinterpret_cast<int8_t*>(part) + (slot + index) * strides.row;
+    int8_t* to = reinterpret_cast<int8_t*>(part);
     for (uint32_t first = 0; first < head_dim; first += kScaleBlock) {
       const uint32_t last = std::min(first + kScaleBlock, head_dim);
       float largest = 0;
@@ -124,7 +124,7 @@ void write_quantised(std::byte* part, Strides strides, uint32_t head_dim, uint32
       const float scale = float_from_half(half), inverse = scale > 0 ? 1 / scale : 0;
       for (uint32_t dim = first; dim < last; ++dim) {
         const float steps = std::clamp(row[dim] * inverse, -127.0F, 127.0F);
-        to[dim * strides.dim] = static_cast<int8_t>(std::lrint(steps));
+        to[kIndex(head_dim, slot + index, dim)] = static_cast<int8_t>(std::lrint(steps));
       }
       scales_of(part, head_dim)[first / kScaleBlock * kPageRows + slot + index] = half;
     }
@@ -132,12 +132,14 @@ void write_quantised(std::byte* part, Strides strides, uint32_t head_dim, uint32
 }
 
 // The first `count` rows as f32 [count, head_dim].
-void read_quantised(const std::byte* part, Strides strides, uint32_t head_dim, uint32_t count, float* rows) {
+template <Index kIndex>
+void read_quantised(const std::byte* part, uint32_t head_dim, uint32_t count, float* rows) {
+  const int8_t* from = reinterpret_cast<const int8_t*>(part);
   for (uint32_t row = 0; row < count; ++row) {
-    const int8_t* from = reinterpret_cast<const int8_t*>(part) + row * strides.row;
     for (uint32_t dim = 0; dim < head_dim; ++dim) {
       const uint16_t scale = scales_of(part, head_dim)[dim / kScaleBlock * kPageRows + row];
-      rows[size_t{row} * head_dim + dim] = static_cast<float>(from[dim * strides.dim]) * float_from_half(scale);
+      rows[size_t{row} * head_dim + dim] =
+          static_cast<float>(from[kIndex(head_dim, row, dim)]) * float_from_half(scale);
     }
   }
 }
@@ -158,14 +160,14 @@ void write_rows(std::byte* page_key, std::byte* page_value, RowType key_type, Ro
                 uint32_t slot, uint32_t count, const float* key, const float* value, size_t stride) noexcept {
   choose_target();
   if (key_type == RowType::kQ8) {
-    write_quantised(page_key, key_strides(), head_dim, slot, count, key, stride);
+    write_quantised<&q8_key_index>(page_key, head_dim, slot, count, key, stride);
   } else if (key_type == RowType::kF16) {
     write_keys(reinterpret_cast<uint16_t*>(page_key), head_dim, slot, count, key, stride);
   } else {
     write_keys(reinterpret_cast<float*>(page_key), head_dim, slot, count, key, stride);
   }
   if (value_type == RowType::kQ8) {
-    write_quantised(page_value, value_strides(head_dim), head_dim, slot, count, value, stride);
+    write_quantised<&q8_value_index>(page_value, head_dim, slot, count, value, stride);
   } else if (value_type == RowType::kF16) {
     write_values(reinterpret_cast<uint16_t*>(page_value), head_dim, slot, count, value, stride);
   } else {
@@ -175,18 +177,18 @@ void write_rows(std::byte* page_key, std::byte* page_value, RowType key_type, Ro
 
 void copy_keys(RowType type, uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to,
                uint32_t to_slot) noexcept {
+  if (type == RowType::kQ8) return copy_quantised<&q8_key_index>(head_dim, from, from_slot, to, to_slot);
   const size_t bytes = element_bytes(type);
   for (size_t dim = 0; dim < head_dim; ++dim) {
     std::memcpy(to + (dim * kPageRows + to_slot) * bytes, from + (dim * kPageRows + from_slot) * bytes, bytes);
   }
-  if (type == RowType::kQ8) copy_scales(head_dim, from, from_slot, to, to_slot);
 }
 
 void copy_values(RowType type, uint32_t head_dim, const std::byte* from, uint32_t from_slot, std::byte* to,
                  uint32_t to_slot) noexcept {
+  if (type == RowType::kQ8) return copy_quantised<&q8_value_index>(head_dim, from, from_slot, to, to_slot);
   const size_t bytes = element_bytes(type) * head_dim;
   std::memcpy(to + to_slot * bytes, from + from_slot * bytes, bytes);
-  if (type == RowType::kQ8) copy_scales(head_dim, from, from_slot, to, to_slot);
 }
 
 void read_rows(const HeadRows& head, float* key, float* value) noexcept {
@@ -196,7 +198,7 @@ void read_rows(const HeadRows& head, float* key, float* value) noexcept {
     const uint32_t count = std::min(kPageRows, head.rows - first);
     const size_t offset = size_t{first} * head.head_dim;
     if (head.key_type == RowType::kQ8) {
-      read_quantised(page.key, key_strides(), head.head_dim, count, key + offset);
+      read_quantised<&q8_key_index>(page.key, head.head_dim, count, key + offset);
     } else if (head.key_type == RowType::kF16) {
       read_keys(reinterpret_cast<const uint16_t*>(page.key), head.head_dim, count, key + offset);
     } else {
@@ -204,7 +206,7 @@ void read_rows(const HeadRows& head, float* key, float* value) noexcept {
     }
     const size_t values = size_t{count} * head.head_dim;
     if (head.value_type == RowType::kQ8) {
-      read_quantised(page.value, value_strides(head.head_dim), head.head_dim, count, value + offset);
+      read_quantised<&q8_value_index>(page.value, head.head_dim, count, value + offset);
     } else if (head.value_type == RowType::kF16) {
       convert(reinterpret_cast<const uint16_t*>(page.value), value + offset, values);
     } else {

@@ -63,7 +63,13 @@ T at(const std::vector<std::byte>& bytes, size_t index) {
 TEST_CASE("half.h reads every half and rounds every hard float") {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const uint16_t half = static_cast<uint16_t>(bits);
-    if ((half & 0x7c00) == 0x7c00) continue;  // infinities and NaN are never stored
+    if ((half & 0x7c00) == 0x7c00) {  // read, but never stored
+      const float value = float_from_half(half);
+      REQUIRE(std::isnan(value) == ((half & 0x3ff) != 0));
+      REQUIRE(std::isinf(value) == ((half & 0x3ff) == 0));
+      REQUIRE(std::signbit(value) == ((half & 0x8000) != 0));
+      continue;
+    }
     REQUIRE(static_cast<double>(float_from_half(half)) == value_of_half(half));
     REQUIRE(half_from_float(float_from_half(half)) == half);
   }
@@ -134,7 +140,7 @@ std::vector<double> quantised(const float* row, uint32_t head_dim) {
 TEST_CASE("q8_0 rows are the nearest multiples of their block's scale, in their slots and nowhere else") {
   on_every_target([] {
     INFO(std::string(target_name()));
-    for (const uint32_t dim : {4u, 20u, 64u, 80u, 256u}) {
+    for (const uint32_t dim : {4u, 5u, 20u, 64u, 80u, 99u, 256u}) {
       Rng rng(dim);
       std::vector<float> before = random_values(rng, kPageRows * dim), rows = random_values(rng, 5 * dim);
       std::fill_n(rows.begin() + dim, dim, 0.0f);  // a row of zeros

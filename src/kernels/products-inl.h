@@ -13,7 +13,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 
 #include "kernels/scratch.h"
@@ -44,11 +43,6 @@ constexpr uint32_t kMaxBlock = kSums / kVectors;
 // again (AVX2, 48 queries: 78 against 68 GFLOP/s).
 constexpr bool kConvertsInRegisters = HWY_TARGET != HWY_SSE4;
 
-// Behind a page's keys or values: [blocks][16].
-HWY_INLINE const Half* scales_of(const int8_t* part, uint32_t head_dim) {
-  return reinterpret_cast<const Half*>(part + size_t{kPageRows} * head_dim);
-}
-
 // Panels worked on at once by a block of M queries; more of them hide latency when the block is small.
 constexpr int panels_at_once(int queries) {
   int panels = static_cast<int>(kTilePages);
@@ -57,10 +51,6 @@ constexpr int panels_at_once(int queries) {
 }
 
 HWY_INLINE Vector load(const float* from) { return hn::LoadU(kFloats, from); }
-HWY_INLINE Vector load(const int8_t* from) {
-  const hn::Rebind<int32_t, Floats> integers;
-  return hn::ConvertTo(kFloats, hn::PromoteTo(integers, hn::LoadU(hn::Rebind<int8_t, Floats>(), from)));
-}
 HWY_INLINE Vector load(const Half* from) { return hn::PromoteTo(kFloats, hn::LoadU(hn::Rebind<Half, Floats>(), from)); }
 
 template <int M, int P>
@@ -148,33 +138,6 @@ HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* co
   for (int row = 0; row < M; ++row) sums.store(row, logits + row * kTileRows);
 }
 
-// The same for q8_0: sums of one block of dimensions at a time, each times the scale of its row.
-template <int M, int P>
-HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const int8_t* const* keys,
-                             const int8_t* const* ahead, float* logits) {
-  for (uint32_t first = 0; first < head_dim; first += kScaleBlock) {
-    const int8_t *panel[P], *next[P];
-    const Half* scales[P];
-    for (int page = 0; page < P; ++page) {
-      panel[page] = keys[page] + size_t{first} * kPageRows, next[page] = ahead[page] + size_t{first} * kPageRows;
-      scales[page] = scales_of(keys[page], head_dim) + first / kScaleBlock * kPageRows;
-    }
-    Sums<M, P> sums;
-    const uint32_t depth = std::min(kScaleBlock, head_dim - first);
-    sums.template multiply_add<M, 64 / kPageRows>(packed + size_t{first} * M, 1, depth, panel, next, kPageRows);
-    HWY_UNROLL(16)
-    for (int vector = 0; vector < P * kVectors; ++vector) {
-      const Vector scale = load(scales[vector / kVectors] + static_cast<size_t>(vector % kVectors) * kLanes);
-      HWY_UNROLL(16)
-      for (int row = 0; row < M; ++row) {
-        float* to = logits + row * kTileRows + vector * kLanes;
-        const Vector product = hn::Mul(sums.at[row][vector], scale);
-        hn::StoreU(first == 0 ? product : hn::Add(product, load(to)), kFloats, to);
-      }
-    }
-  }
-}
-
 template <int M, class T>
 void score_pages(const float* packed, uint32_t head_dim, const void* const* keys, const void* const* ahead,
                  uint32_t pages, float* logits) {
@@ -192,6 +155,7 @@ void score_pages(const float* packed, uint32_t head_dim, const void* const* keys
 // What the value product reads: rows of probabilities [M, kTileRows] and V [rows, stride] in pages of 16 rows.
 struct ValueTile {
   const float* probabilities;
+  const float* below;  // [kMaxBlock] logarithm of the largest of each row: 0 or less
   const void* const* values;
   const void* const* ahead;
   size_t stride;
@@ -222,44 +186,8 @@ HWY_INLINE void value_panels(const ValueTile& tile, const float* factors, size_t
   }
 }
 
-// Probabilities [M, kTileRows] times the scales that the rows have in one block of columns.
-template <int M>
-HWY_INLINE void scale_probabilities(const ValueTile& tile, size_t columns, size_t block, float* scaled) {
-  for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
-    const auto* page = static_cast<const int8_t*>(tile.values[first / kPageRows]);
-    const Half* scales = scales_of(page, static_cast<uint32_t>(columns)) + block * kPageRows;
-    for (uint32_t lane = 0; lane < kPageRows; lane += kLanes) {
-      const Vector scale = load(scales + lane);
-      HWY_UNROLL(16)
-      for (uint32_t row = 0; row < M; ++row) {
-        const size_t at = row * kTileRows + first + lane;
-        hn::StoreU(hn::Mul(load(tile.probabilities + at), scale), kFloats, scaled + at);
-      }
-    }
-  }
-}
-
-// q8_0. Pages are read as they are only when columns are a multiple of 16.
-template <int M>
-void value_columns_q8(const ValueTile& tile, const float* factors, float* acc, size_t columns) {
-  constexpr int kPanels = std::min(panels_at_once(M), static_cast<int>(kScaleBlock / 16));
-  HWY_ALIGN float scaled[M * kTileRows];
-  ValueTile block_tile = tile;
-  block_tile.probabilities = scaled;
-  for (size_t first = 0; first < columns; first += kScaleBlock) {
-    scale_probabilities<M>(tile, columns, first / kScaleBlock, scaled);
-    const size_t last = std::min(first + kScaleBlock, columns);
-    size_t column = first;
-    for (; column + kPanels * 16 <= last; column += kPanels * 16) {
-      value_panels<M, kPanels, int8_t>(block_tile, factors, column, acc, columns);
-    }
-    for (; column < last; column += 16) value_panels<M, 1, int8_t>(block_tile, factors, column, acc, columns);
-  }
-}
-
 template <int M, class T>
 void value_columns(const ValueTile& tile, const float* factors, float* acc, size_t columns) {
-  if constexpr (std::is_same_v<T, int8_t>) return value_columns_q8<M>(tile, factors, acc, columns);
   constexpr size_t kColumns = panels_at_once(M) * 16;
   size_t column = 0;
   for (; column + kColumns <= columns; column += kColumns) {
@@ -270,21 +198,23 @@ void value_columns(const ValueTile& tile, const float* factors, float* acc, size
 
 using ScorePages = void (*)(const float*, uint32_t, const void* const*, const void* const*, uint32_t, float*);
 using ValueColumns = void (*)(const ValueTile&, const float*, float*, size_t);
+// By queries of the block, minus one.
+using ScoreTable = std::array<ScorePages, kMaxBlock>;
+using ValueTable = std::array<ValueColumns, kMaxBlock>;
+using BlockSizes = std::make_integer_sequence<int, kMaxBlock>;
 
 template <class T, int... kMinusOne>
-constexpr std::array<ScorePages, kMaxBlock> score_table(std::integer_sequence<int, kMinusOne...>) {
+constexpr ScoreTable score_table(std::integer_sequence<int, kMinusOne...> /*sizes*/) {
   return {&score_pages<kMinusOne + 1, T>...};
 }
 template <class T, int... kMinusOne>
-constexpr std::array<ValueColumns, kMaxBlock> value_table(std::integer_sequence<int, kMinusOne...>) {
+constexpr ValueTable value_table(std::integer_sequence<int, kMinusOne...> /*sizes*/) {
   return {&value_columns<kMinusOne + 1, T>...};
 }
-// By queries of the block, minus one.
 template <class T>
-constexpr std::array<ScorePages, kMaxBlock> kScorePages = score_table<T>(std::make_integer_sequence<int, kMaxBlock>());
+constexpr ScoreTable kScorePages = score_table<T>(BlockSizes());
 template <class T>
-constexpr std::array<ValueColumns, kMaxBlock> kValueColumns =
-    value_table<T>(std::make_integer_sequence<int, kMaxBlock>());
+constexpr ValueTable kValueColumns = value_table<T>(BlockSizes());
 
 }  // namespace HWY_NAMESPACE
 }  // namespace kvmerger::kernels

@@ -72,13 +72,18 @@ struct Running {
   float sum = 0;
 };
 
-// One query's logits of a tile become exp(logit - running maximum). Returns the factor for what was summed before.
-HWY_INLINE float softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool biased, const float* const* bias,
-                              Running& running) {
+struct TileWeights {
+  float factor;  // for what was summed before
+  float below;   // the tile's largest logit less the running maximum: 0 or less
+};
+
+// One query's logits of a tile become exp(logit - running maximum).
+HWY_INLINE TileWeights softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool biased, const float* const* bias,
+                                    Running& running) {
   const uint32_t columns = pages * kPageRows;
   if (seen == 0) {
     std::fill_n(logits, columns, 0.0f);
-    return 1.0f;
+    return {1.0f, -std::numeric_limits<float>::infinity()};
   }
   float largest = kLogitLimit * 2;
   if (!biased && seen >= columns) largest = largest_logit(logits, columns);
@@ -91,14 +96,17 @@ HWY_INLINE float softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool
   running.max = std::max(before, largest);
   const Vector max = hn::Set(kFloats, running.max);
   Vector sum = hn::Zero(kFloats);
-  for (uint32_t column = 0; column < columns; column += kLanes) {
-    const Vector probability = exp_of_negative(hn::Sub(load(logits + column), max));
-    hn::StoreU(probability, kFloats, logits + column);
-    sum = hn::Add(sum, probability);
+  for (uint32_t page = 0; page < columns; page += kPageRows) {
+    HWY_UNROLL(16)
+    for (uint32_t lane = 0; lane < kPageRows; lane += kLanes) {
+      const Vector probability = exp_of_negative(hn::Sub(load(logits + page + lane), max));
+      hn::StoreU(probability, kFloats, logits + page + lane);
+      sum = hn::Add(sum, probability);
+    }
   }
   const float factor = before == running.max ? 1.0f : std::exp(before - running.max);
   running.sum = running.sum * factor + hn::GetLane(hn::SumOfLanes(kFloats, sum));
-  return factor;
+  return {factor, largest - running.max};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -17,7 +17,7 @@ namespace kvmerger::kv {
 namespace {
 
 constexpr char kMagic[8] = {'K', 'V', 'M', 'C', 'A', 'C', 'H', 'E'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint32_t kMostHeaderBytes = 64U << 20;
 
 struct Preamble {  // the first bytes of every file

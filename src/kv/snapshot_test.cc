@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "kernels/half.h"
 #include "kv/test_store.h"
 
 namespace kvmerger::kv {
@@ -201,7 +202,7 @@ TEST_CASE("snapshot: the bytes are those of docs/file-format.md") {
     return type;
   };
   CHECK(written.bytes.substr(0, 8) == "KVMCACHE");
-  CHECK(number(8, uint32_t{}) == 1);
+  CHECK(number(8, uint32_t{}) == 2);
   const size_t header = number(12, uint32_t{});
   CHECK(number(16, uint64_t{}) == written.bytes.size());
   CHECK(number(24, uint64_t{}) == hash_of(written.bytes.substr(32, header)));
@@ -235,6 +236,29 @@ TEST_CASE("snapshot: the bytes are those of docs/file-format.md") {
     }
   }
   CHECK(at + 8 == written.bytes.size());
+}
+
+TEST_CASE("snapshot: q8_0 numbers lie where docs/file-format.md says") {
+  const Written written(test_shape(RowType::kQ8, RowType::kQ8, false));
+  uint32_t header = 0;
+  std::memcpy(&header, &written.bytes[12], sizeof header);
+  const size_t page = 32 + header + 4 * test_info().tokens.size() + 4 + 4;  // the first of the first head
+  const size_t value = (16 * 12 + 32 + 63) / 64 * 64;
+  const Store::LayerData data = written.store.view(0);
+  const HeadView& head = data.view.heads.at(0);
+  const auto scale = [&](size_t part, size_t row) {
+    uint16_t half = 0;
+    std::memcpy(&half, &written.bytes[part + 16 * 12 + 2 * row], sizeof half);
+    return kernels::float_from_half(half);
+  };
+  for (uint32_t row = 0; row < std::min(16U, head.rows()); ++row) {
+    for (uint32_t d = 0; d < 12; ++d) {
+      const auto number = [&](size_t at) { return static_cast<float>(static_cast<int8_t>(written.bytes[at])); };
+      const size_t in_keys = 32 * (d / 2) + 2 * row + d % 2, in_values = 2 * 12 * (row % 8) + 2 * d + row / 8;
+      CHECK(number(page + in_keys) * scale(page, row) == head.key[row][d]);
+      CHECK(number(page + value + in_values) * scale(page + value, row) == head.value[row][d]);
+    }
+  }
 }
 
 TEST_CASE("snapshot: every damaged byte is noticed") {
@@ -285,7 +309,7 @@ TEST_CASE("snapshot: other files, other versions, other models") {
   bytes[8] = 9;
   write_bytes(path, bytes);
   check_contains(read_error(path), "version 9");
-  check_contains(read_error(path), "version 1");
+  check_contains(read_error(path), "version 2");
   check_contains(error_of([&] { read_snapshot_info(path); }), "version 9");
   const std::string message = read_error(written.path, "ffffffff");
   check_contains(message, test_info().model_name);
