@@ -14,15 +14,19 @@
 namespace kvmerger::engine {
 namespace {
 
-// Decoding splits a head's rows into parts of this many, prefill splits the queries into blocks. Both are fixed, so
-// that the order of additions does not depend on the number of threads.
-constexpr uint32_t kPartRows = 256;
+// Decoding splits a layer's rows into some kLayerParts parts of the same length, none shorter than kLeastPartRows: a
+// part begins with rows that nobody has fetched ahead, so few of them, but enough for threads to share. Prefill splits
+// the queries into blocks. Neither depends on the number of threads, and so neither does the order of additions.
+constexpr uint32_t kLayerParts = 32;
+constexpr uint32_t kLeastPartRows = 256;
 constexpr uint32_t kBlockQueries = 48;
 // With statistics the blocks of a head go to this many slots, each with column sums of its own.
 constexpr uint32_t kSlots = 8;
 
 const float* f32(const ggml_tensor& tensor) { return static_cast<const float*>(tensor.data); }
 float* f32(ggml_tensor& tensor) { return static_cast<float*>(tensor.data); }
+
+uint32_t parts_of(uint32_t rows, uint32_t part_rows) { return (rows + part_rows - 1) / part_rows; }
 
 // Adds the time until it goes out of scope.
 class Stopwatch {
@@ -46,7 +50,9 @@ ggml_tensor* custom(ggml_context* context, std::array<int64_t, 2> shape, std::sp
 struct RaggedAttention::LayerOp {
   RaggedAttention* port;
   uint32_t layer;
-  std::atomic<uint32_t> next{0};  // next unit of work; reset by append, which runs before attend
+  uint32_t part_rows = kLeastPartRows;  // of one part when decoding
+  uint32_t parts = 0;                   // of the longest head
+  std::atomic<uint32_t> next{0};        // next unit of work; reset by append, which runs before attend
 };
 
 // The queries of one block: `tokens` consecutive tokens x the query heads of one KV head.
@@ -102,7 +108,18 @@ double RaggedAttention::statistics_seconds() const {
   return std::accumulate(statistics_seconds_.begin(), statistics_seconds_.end(), 0.0) / threads_;
 }
 
-uint32_t RaggedAttention::parts(uint32_t rows) const { return (rows + kPartRows - 1) / kPartRows; }
+void RaggedAttention::split(LayerOp& op) const {
+  uint32_t most = 0;
+  uint64_t all = 0;
+  for (uint32_t head = 0; head < heads_; ++head) {
+    const uint32_t rows = store_.rows(op.layer, head) + tokens_;
+    most = std::max(most, rows);
+    all += rows;
+  }
+  const uint64_t step = uint64_t{kLayerParts} * kLeastPartRows;
+  op.part_rows = static_cast<uint32_t>((all + step - 1) / step) * kLeastPartRows;
+  op.parts = parts_of(most, op.part_rows);
+}
 
 uint32_t RaggedAttention::block_tokens() const { return std::max(1U, kBlockQueries / group_); }
 uint32_t RaggedAttention::blocks() const { return (tokens_ + block_tokens() - 1) / block_tokens(); }
@@ -121,7 +138,11 @@ void RaggedAttention::begin_run(uint32_t tokens, int32_t first_pos) {
       block_state(queries) + kernels::attend_scratch(queries, max_rows_, head_dim_, recording_.any_stat());
   if (scratch_.size() < threads_ * scratch_floats_) scratch_.resize(threads_ * scratch_floats_);
   if (tokens == 1 && !recording_.any_stat()) {
-    max_parts_ = parts(max_rows_);
+    max_parts_ = 0;
+    for (const auto& op : layers_) {
+      split(*op);
+      max_parts_ = std::max(max_parts_, op->parts);
+    }
     const size_t states = size_t{heads_} * max_parts_ * group_;
     if (partial_max_.size() < states) {
       partial_max_.resize(states);
@@ -164,7 +185,7 @@ void RaggedAttention::attend_op(ggml_tensor* dst, int thread, int /*threads*/, v
   float* scratch = port.scratch_.data() + static_cast<size_t>(thread) * port.scratch_floats_;
   const bool decoding = port.tokens_ == 1 && !port.recording_.any_stat();
   if (thread == 0) port.sample_queries(op, q);
-  const uint32_t per_head = decoding ? port.max_parts_ : port.recording_.any_stat() ? kSlots : port.blocks();
+  const uint32_t per_head = decoding ? op.parts : port.recording_.any_stat() ? kSlots : port.blocks();
   for (uint32_t unit; (unit = op.next.fetch_add(1)) < port.heads_ * per_head;) {
     const uint32_t head = unit / per_head, index = unit % per_head;
     if (decoding) {
@@ -187,7 +208,7 @@ void RaggedAttention::sample_queries(const LayerOp& op, const ggml_tensor& q) no
 void RaggedAttention::attend_part(const LayerOp& op, const ggml_tensor& q, uint32_t head, uint32_t part,
                                   float* scratch) noexcept {
   const kernels::HeadRows rows = store_.head(op.layer, head);
-  const uint32_t begin = part * kPartRows, end = std::min(rows.rows, begin + kPartRows);
+  const uint32_t begin = part * op.part_rows, end = std::min(rows.rows, begin + op.part_rows);
   if (begin >= end) return;
   std::array<const float*, kernels::kMaxQueries> queries;
   for (uint32_t member = 0; member < group_; ++member) {
@@ -209,7 +230,7 @@ void RaggedAttention::merge_op(ggml_tensor* dst, int thread, int threads, void* 
     const size_t state = size_t{head} * port.max_parts_ * port.group_;
     const kernels::Partial partials{&port.partial_max_[state], &port.partial_sum_[state],
                                     &port.partial_acc_[state * port.head_dim_]};
-    kernels::combine(partials, port.parts(port.store_.rows(op.layer, head)), port.group_, port.head_dim_,
+    kernels::combine(partials, parts_of(port.store_.rows(op.layer, head), op.part_rows), port.group_, port.head_dim_,
                      output.data());
   }
 }

@@ -66,7 +66,7 @@ class RaggedAttention final : public model::AttentionPort {
   uint32_t block_tokens() const;
   uint32_t blocks() const;
   size_t block_state(uint32_t queries) const;
-  uint32_t parts(uint32_t rows) const;
+  void split(LayerOp& op) const;
   double& seconds(int thread) noexcept { return statistics_seconds_[static_cast<size_t>(thread)]; }
 
   const uint32_t heads_, group_, head_dim_, threads_;  // heads_: KV heads
