@@ -9,7 +9,7 @@
 
 #include "core/rng.h"
 #include "kernels/attention.h"
-#include "kernels/dispatch.h"
+#include "kernels/test_head.h"
 
 namespace kvmerger::kernels {
 namespace {
@@ -20,21 +20,10 @@ std::vector<float> random_matrix(Rng& rng, size_t size) {
   return values;
 }
 
-// Every target this machine has, then the best one again.
-template <typename Test>
-void on_all_targets(const Test& test) {
-  for (const std::string& name : target_names()) {
-    CAPTURE(name);
-    use_target_for_test(name);
-    test();
-  }
-  use_target_for_test(target_names().front());
-}
-
 }  // namespace
 
 TEST_CASE("the lower triangle of a product with its own transpose") {
-  on_all_targets([] {
+  on_every_target([] {
     Rng rng(4);
     for (const auto& [m, n] : std::vector<std::array<uint32_t, 2>>{{1, 1}, {6, 300}, {17, 64}, {40, 5}, {216, 33}}) {
       const std::vector<float> a = random_matrix(rng, m * n);
@@ -49,7 +38,7 @@ TEST_CASE("the lower triangle of a product with its own transpose") {
 }
 
 TEST_CASE("dense products of all strides and odd sizes: as in double precision") {
-  on_all_targets([] {
+  on_every_target([] {
     Rng rng(3);
     for (const auto& [m, k, n] : std::vector<std::array<uint32_t, 3>>{
              {1, 1, 1}, {6, 64, 16}, {7, 65, 17}, {13, 300, 40}, {256, 20, 33}, {5, 257, 100}, {12, 512, 31}}) {
@@ -79,7 +68,7 @@ TEST_CASE("dense products of all strides and odd sizes: as in double precision")
 }
 
 TEST_CASE("dense products with a vector, from both sides") {
-  on_all_targets([] {
+  on_every_target([] {
     Rng rng(4);
     for (const auto& [m, n] : std::vector<std::array<uint32_t, 2>>{{1, 1}, {3, 7}, {40, 131}, {9, 64}}) {
       const std::vector<float> a = random_matrix(rng, m * n), x = random_matrix(rng, n), y = random_matrix(rng, m);
@@ -105,7 +94,7 @@ TEST_CASE("dense products with a vector, from both sides") {
 }
 
 TEST_CASE("rows of exponentials: the largest found or given, with and without bias") {
-  on_all_targets([] {
+  on_every_target([] {
     Rng rng(5);
     const uint32_t m = 5, n = 37;
     const std::vector<float> logits = random_matrix(rng, m * n), bias = random_matrix(rng, n);

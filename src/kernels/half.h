@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 namespace kvmerger::kernels {
 
@@ -32,6 +33,13 @@ inline float float_from_half(uint16_t half) {
   }
   if (magnitude >= 0x7c00u) return std::bit_cast<float>((magnitude << 13) | 0x7f800000u | sign);
   return std::bit_cast<float>(((magnitude << 13) + 0x38000000u) | sign);
+}
+
+// Of the two bytes at `from`.
+inline float half_at(const void* from) {
+  uint16_t half;
+  std::memcpy(&half, from, sizeof half);
+  return float_from_half(half);
 }
 
 }  // namespace kvmerger::kernels

@@ -17,7 +17,7 @@
 namespace kvmerger::kernels {
 namespace {
 
-constexpr uint32_t kBlock = 32;
+constexpr uint32_t kBlock = kRoundedBlock;
 constexpr size_t block_bytes(TokenFormat format) { return format == TokenFormat::kQ4_1 ? 2 + 2 + 16 : 2 + 32; }
 
 constexpr uint32_t kGroup = 8;     // outputs that kPackedQ4 has side by side
@@ -36,7 +36,7 @@ constexpr size_t kAhead = 4096;  // bytes: the machine's own prefetching stops a
 HWY_BEFORE_NAMESPACE();
 namespace kvmerger::kernels {
 namespace HWY_NAMESPACE {
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2  // and better; Highway has no product of bytes
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2  // and better; Highway 1.0 has no product of bytes
 
 constexpr bool kFast = true;
 
@@ -123,17 +123,17 @@ void rows_target(const uint8_t* rows, uint32_t inputs, uint32_t count, const Rou
 
 // Products of four outputs with a block's numbers, in two sums each.
 HWY_INLINE __m256i two_sums(const uint8_t* weights, const int8_t* numbers) {
-  const auto piece = [&](size_t index) {
+  const auto piece = [&](size_t index) HWY_ATTR {
     long long eight;
     std::memcpy(&eight, numbers + index * kPieceBytes, sizeof eight);
     return _mm256_set1_epi64x(eight);
   };
-  const auto unsigned_pairs = [&](size_t half) {
+  const auto unsigned_pairs = [&](size_t half) HWY_ATTR {
     return _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + half * kHalfBytes)),
                             _mm256_set1_epi8(static_cast<char>(kToUnsigned)));
   };
-  const auto lower = [](__m256i pairs) { return _mm256_and_si256(pairs, _mm256_set1_epi8(15)); };
-  const auto upper = [&](__m256i pairs) { return lower(_mm256_srli_epi16(pairs, 4)); };
+  const auto lower = [](__m256i pairs) HWY_ATTR { return _mm256_and_si256(pairs, _mm256_set1_epi8(15)); };
+  const auto upper = [&](__m256i pairs) HWY_ATTR { return lower(_mm256_srli_epi16(pairs, 4)); };
   const __m256i first = unsigned_pairs(0), second = unsigned_pairs(1);
   // At most 4 x 2 x 15 x 127, in 16 bits.
   const __m256i lower_sum =
@@ -164,12 +164,6 @@ void group_target(const uint8_t* block, uint32_t inputs, const RoundedVector& x,
 #else
 
 constexpr bool kFast = false;
-
-float half_at(const uint8_t* from) {
-  uint16_t half;
-  std::memcpy(&half, from, sizeof half);
-  return float_from_half(half);
-}
 
 template <TokenFormat kFormat>
 void rows_target(const uint8_t* block, uint32_t inputs, uint32_t count, const RoundedVector& x, float* y) {

@@ -10,8 +10,8 @@
 
 #include "core/rng.h"
 #include "kernels/attention.h"
-#include "kernels/dispatch.h"
 #include "kernels/half.h"
+#include "kernels/test_head.h"
 
 namespace kvmerger::kernels {
 namespace {
@@ -147,16 +147,14 @@ void check_as_in_double(const Format& format, uint32_t outputs, uint32_t inputs,
 }
 
 template <class Check>
-void on_every_target(const Check& check) {
-  for (const std::string& name : target_names()) {
-    CAPTURE(name);
-    use_target_for_test(name);
+void on_every_format(const Check& check) {
+  on_every_target([&] {
+    CAPTURE(std::string(target_name()));
     for (const Format& format : kFormats) {
       CAPTURE(format.name);
       check(format);
     }
-  }
-  use_target_for_test(target_names().front());
+  });
 }
 
 constexpr Range kAll{-127, 127};
@@ -164,7 +162,7 @@ constexpr Range kAll{-127, 127};
 }  // namespace
 
 TEST_CASE("one token times quantised weights: as in double precision on every target") {
-  on_every_target([](const Format& format) {
+  on_every_format([](const Format& format) {
     const bool packed = format.format == TokenFormat::kPackedQ4;
     for (const uint32_t outputs : {16, 24}) check_as_in_double(format, outputs, 576, format.range, kAll);
     for (const uint32_t outputs : {2, 5, 7, 9}) {
@@ -178,7 +176,7 @@ TEST_CASE("one token times quantised weights: as in double precision on every ta
 }
 
 TEST_CASE("one token that overflowed stays so") {
-  on_every_target([](const Format& format) {
+  on_every_format([](const Format& format) {
     Rng rng(3);
     const Matrix w(16, 64, format.range, format.minima, rng);
     Matrix x(1, 64, kAll, false, rng);

@@ -6,8 +6,10 @@
 
 namespace kvmerger::kernels {
 
+inline constexpr uint32_t kRoundedBlock = 32;  // numbers that share a scale
+
 struct RoundedVector {
-  const int8_t* numbers;  // from -127 to 127
+  const int8_t* numbers;  // [inputs] from -127 to 127, but -128 where ggml rounded what is not finite
   const float* scales;    // [blocks]
   const float* sums;      // [blocks] of the block's numbers; from Q8_1 times the scale, rounded as it is there
 };

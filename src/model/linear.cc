@@ -10,8 +10,6 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "kernels/linear.h"
-#include "kernels/linear_token.h"
 #include "kernels/rounded_vector.h"
 
 namespace kvmerger::model {
@@ -54,6 +52,13 @@ ggml_type rounded_type(kernels::TokenFormat format) {
 uint32_t inputs_of(const ggml_tensor& weight) { return static_cast<uint32_t>(weight.ne[0]); }
 uint32_t outputs_of(const ggml_tensor& weight) { return static_cast<uint32_t>(weight.ne[1]); }
 
+// Of ggml's blocks of the rounded activations.
+size_t rounded_floats(kernels::TokenFormat format, uint32_t inputs) {
+  return (ggml_row_size(rounded_type(format), inputs) + sizeof(float) - 1) / sizeof(float);
+}
+
+}  // namespace
+
 kernels::WeightRows rows_of(const ggml_tensor& weight) {
   return {.data = weight.data,
           .outputs = outputs_of(weight),
@@ -62,13 +67,6 @@ kernels::WeightRows rows_of(const ggml_tensor& weight) {
           .block_bytes = ggml_type_size(weight.type),
           .read = ggml_get_type_traits(weight.type)->to_float};
 }
-
-// Of ggml's blocks of the rounded activations.
-size_t rounded_floats(kernels::TokenFormat format, uint32_t inputs) {
-  return (ggml_row_size(rounded_type(format), inputs) + sizeof(float) - 1) / sizeof(float);
-}
-
-}  // namespace
 
 ggml_tensor* Linear::multiply(ggml_context* context, ggml_tensor* weight, ggml_tensor* x) {
   const uint32_t inputs = inputs_of(*weight);

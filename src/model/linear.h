@@ -8,12 +8,16 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/linear.h"
 #include "kernels/linear_token.h"
 
 struct ggml_context;
 struct ggml_tensor;
 
 namespace kvmerger::model {
+
+// Weights [inputs, outputs] in ggml's blocks, as kernels read them.
+kernels::WeightRows rows_of(const ggml_tensor& weight);
 
 // Of one graph, whose nodes point to it.
 class Linear {

@@ -8,6 +8,7 @@
 
 #include "core/rng.h"
 #include "kernels/linear.h"
+#include "model/linear.h"
 
 namespace kvmerger::model {
 namespace {
@@ -29,12 +30,7 @@ void run_ggml(benchmark::State& state, ggml_context* context, ggml_tensor* weigh
 }
 
 void run_ours(benchmark::State& state, const ggml_tensor& weight, const ggml_tensor& x) {
-  const kernels::WeightRows rows{weight.data,
-                                 static_cast<uint32_t>(weight.ne[1]),
-                                 static_cast<uint32_t>(weight.ne[0]),
-                                 static_cast<size_t>(ggml_blck_size(weight.type)),
-                                 ggml_type_size(weight.type),
-                                 ggml_get_type_traits(weight.type)->to_float};
+  const kernels::WeightRows rows = rows_of(weight);
   const auto tokens = static_cast<uint32_t>(x.ne[1]);
   std::vector<float> y(size_t{rows.outputs} * tokens), scratch(kernels::linear_scratch(rows));
   for (auto _ : state) {

@@ -28,7 +28,8 @@ void one_token(benchmark::State& state, TokenFormat format, size_t bytes_per_blo
   const auto outputs = static_cast<uint32_t>(kWeightBytes / row_bytes / kUnit * kUnit);
   const std::vector<uint8_t> weights = random_bytes(outputs * row_bytes), blocks = random_bytes(size_t{inputs} * 2);
   std::vector<float> scratch(rounded_vector_scratch(inputs)), y(outputs);
-  const RoundedVector x = read_q8_0(blocks.data(), inputs, scratch.data());
+  const auto read = format == TokenFormat::kQ4_1 ? &read_q8_1 : &read_q8_0;
+  const RoundedVector x = read(blocks.data(), inputs, scratch.data());
   for (auto _ : state) {
     parallel_for(outputs / kUnit, kThreads, [&](uint32_t unit) {
       linear_token({weights.data(), inputs, format}, unit * kUnit, kUnit, x, y.data());
