@@ -162,8 +162,9 @@ def read_predictions(folder):
 
 
 def digest(predictions):
-    """Of what was scored: another answer under the same key gives another one."""
-    scored = [[*prediction.key, prediction.prediction] for prediction in predictions]
+    """Of all that scoring reads of a line: one made anew with other contents gives another one."""
+    scored = [[*line.key, line.prediction, line.answers, line.all_classes, line.metric, line.extra]
+              for line in predictions]
     return hashlib.sha256(json.dumps(scored).encode()).hexdigest()
 
 

@@ -90,19 +90,26 @@ def _method(row):
     return (row.method, row.policy, row.heads, row.fit, row.budget)
 
 
+def _text(cell):
+    """A cell is a text, a number, or None where there is none."""
+    if cell is None:
+        return "-"
+    return cell if isinstance(cell, str) else f"{cell:.2f}"
+
+
 def _line(cells):
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(map(_text, cells)) + " |"
 
 
 def _cell(row, most):
-    return "-" if row is None else f"{row.mean:.2f} ({row.n}{'*' if row.n < most else ''})"
+    return None if row is None else f"{row.mean:.2f} ({row.n}{'*' if row.n < most else ''})"
 
 
 def _average(rows, most, of=lambda name, mean: mean):
-    """The mean over tasks; "-" when one of them is missing or has fewer samples than other methods have."""
+    """The mean over tasks; None when one of them is missing or has fewer samples than other methods have."""
     if any(name not in rows or rows[name].n < n for name, n in most.items()):
-        return "-"
-    return f"{statistics.fmean(of(name, rows[name].mean) for name in most):.2f}"
+        return None
+    return statistics.fmean(of(name, rows[name].mean) for name in most)
 
 
 def table(rows, title):
@@ -121,7 +128,7 @@ def table(rows, title):
         averages = {method: _average(column, averaged) for method, column in columns.items()}
         lines.append(_line([f"average of {len(averaged)}", "", *averages.values()]))
         full = next((method for method in columns if method[0] == FULL), None)
-        if averages.get(full, "-") != "-":
+        if averages.get(full) is not None:
             distances = (_average(column, averaged, lambda name, mean: abs(mean - columns[full][name].mean))
                          for column in columns.values())
             lines.append(_line(["mean distance from the full cache", "", *distances]))

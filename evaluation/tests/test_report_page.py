@@ -145,6 +145,8 @@ def test_scores_come_first_where_there_are_none(small):
 @pytest.mark.parametrize("change", [
     lambda lines: lines + [lines[-1] | {"id": "one more"}],
     lambda lines: lines[:-1] + [lines[-1] | {"prediction": "made anew"}],
+    lambda lines: lines[:-1] + [lines[-1] | {"extra": lines[-1]["extra"] | {"nll": 270.0}}],
+    lambda lines: lines[:-1] + [lines[-1] | {"answers": ["another"]}],
 ])
 def test_scores_of_other_predictions_are_made_again(small, monkeypatch, change):
     called = []
