@@ -82,19 +82,25 @@ struct PairSums {
             kShorts,
             hn::Set(hn::Rebind<Left, Integers>(), left[step * stride + static_cast<size_t>(row) * row_stride]));
         HWY_UNROLL(16)
-        for (int vector = 0; vector < kVectors; ++vector) add_products(pair, right[vector], at[row][vector]);
+        for (int vector = 0; vector < kVectors; ++vector) {
+          IntegerVector high = hn::Zero(kIntegers);
+          const IntegerVector low = hn::ReorderWidenMulAccumulate(kIntegers, pair, right[vector], high, high);
+          at[row][vector] = hn::Add(at[row][vector], hn::RearrangeToOddPlusEven(low, high));
+        }
       }
+      keep_order();
     }
   }
 
  private:
-  static HWY_INLINE void add_products(ShortVector left, ShortVector right, IntegerVector& sum) {
-    IntegerVector high = hn::Zero(kIntegers);
-    const IntegerVector low = hn::ReorderWidenMulAccumulate(kIntegers, left, right, high, high);
-    sum = hn::Add(sum, hn::RearrangeToOddPlusEven(low, high));
+  // GCC would add up last, with the products of all steps waiting in memory, at twice the time.
+  HWY_INLINE void keep_order() {
 #if HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86
-    // GCC would add up last, with the products of all steps waiting in memory, at twice the time.
-    asm("" : "+x"(sum.raw));
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) {
+      HWY_UNROLL(16)
+      for (int vector = 0; vector < kVectors; ++vector) asm("" : "+x"(at[row][vector].raw));
+    }
 #endif
   }
 };
