@@ -55,6 +55,7 @@ struct QualityOptions {
   std::string methods;
   uint32_t continuation = 128, passages = 5, questions = 24, seed = 0;
   uint32_t threads = 0, batch = 512;
+  CacheTypeFlags types;
   bool table_only = false, skip_lines = false, quiet = false, quantised_products = false;
 };
 void declare(CLI::App& app, QualityOptions& options);

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/load.h"
@@ -121,6 +122,8 @@ bool measure(const QualityOptions& options, std::vector<eval::Candidate>& method
   warn_of_length(*loaded.model, options);
   const std::vector<eval::TextTasks> tasks = all_tasks(options, *loaded.tokenizer);
   eval::Bench bench{loaded.model, *loaded.tokenizer, {}, options.quantised_products ? "quantised" : "f32"};
+  bench.options.key_type = row_type(options.types.key);
+  bench.options.value_type = row_type(options.types.value);
   bench.options.threads = options.threads;
   bench.options.batch = options.batch;
   const std::vector<Todo> todo = left_to_do(bench, tasks, methods, before.rows);
@@ -194,6 +197,7 @@ void declare(CLI::App& app, QualityOptions& options) {
       ->type_name("FILE");
   number("-t,--threads", options.threads, 0, 512, "Threads; 0: one per core");
   number("-b,--batch-size", options.batch, 1, 65536, "Tokens read at once");
+  declare(app, options.types);
   app.add_flag("-q,--quiet", options.quiet, "Only warnings and errors on stderr");
 }
 

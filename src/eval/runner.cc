@@ -34,8 +34,9 @@ class Measurement {
   void run(const Candidates& group);
 
  private:
-  FullCache read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs);
-  Caches read_all(const Candidates& group);
+  FullCache read(const std::string& what, const std::vector<Token>& tokens, const engine::SessionOptions& options);
+  Caches read_all(engine::SessionOptions options);
+  Caches read_reference();
   void score(Session& session, std::span<const Token> tokens,
              const std::function<void(uint32_t, std::span<const float>)>& sink) {
     session.score(tokens, sink, hooks_);
@@ -65,19 +66,29 @@ size_t tail(const TextTasks& tasks) {
   return most;
 }
 
-FullCache Measurement::read(const std::string& what, const std::vector<Token>& tokens, const policy::Needs& needs) {
-  engine::SessionOptions options = bench_.options;
-  options.context = static_cast<uint32_t>(tasks_.sizes.context + tail(tasks_));
-  options.needs = needs;
+FullCache Measurement::read(const std::string& what, const std::vector<Token>& tokens,
+                            const engine::SessionOptions& options) {
   return read_full({bench_.model, bench_.tokenizer, options, what, listener_.doing, hooks_}, tokens);
 }
 
-Caches Measurement::read_all(const Candidates& group) {
-  const policy::Needs needs = needs_of(group);
+Caches Measurement::read_all(engine::SessionOptions options) {
+  options.context = static_cast<uint32_t>(tasks_.sizes.context + tail(tasks_));
   Caches caches;
-  caches.text = read(tasks_.text, tasks_.excerpt.context, needs);
-  if (tasks_.lines) caches.lines = read(cat(tasks_.lines->count, " lines"), tasks_.lines->record, needs);
+  caches.text = read(tasks_.text, tasks_.excerpt.context, options);
+  if (tasks_.lines) caches.lines = read(cat(tasks_.lines->count, " lines"), tasks_.lines->record, options);
   return caches;
+}
+
+// Whether a full cache of these types is what others are compared with. f32 tells no more than f16, so that it may be.
+bool is_reference(const engine::SessionOptions& options) {
+  return options.key_type != kernels::RowType::kQ8 && options.value_type != kernels::RowType::kQ8;
+}
+
+// The full cache that one with q8_0 rows is compared with.
+Caches Measurement::read_reference() {
+  engine::SessionOptions options = bench_.options;
+  options.key_type = options.value_type = kernels::RowType::kF16;
+  return read_all(options);
 }
 
 FullResult Measurement::measure_full(const Caches& caches) {
@@ -168,10 +179,12 @@ Row Measurement::measure(const Caches& caches, const Candidate& candidate) {
 }
 
 void Measurement::run(const Candidates& group) {
-  const Caches caches = read_all(group);
+  engine::SessionOptions options = bench_.options;
+  options.needs = needs_of(group);
+  const Caches caches = read_all(options);
   if (!full_) {
     listener_.doing(cat(tasks_.text, ": the full cache"));
-    full_ = measure_full(caches);
+    full_ = is_reference(options) ? measure_full(caches) : measure_full(read_reference());
   }
   for (const Candidate* candidate : group) {
     listener_.doing(cat(tasks_.text, ": ", candidate->name, " ", candidate->compactor.spec().budget));

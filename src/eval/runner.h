@@ -20,7 +20,7 @@ namespace kvmerger::eval {
 struct Bench {
   std::shared_ptr<const model::Model> model;
   const text::Tokenizer& tokenizer;
-  engine::SessionOptions options;  // context and needs are set for each text
+  engine::SessionOptions options;  // context and needs are set for each text; q8_0 rows are compared with f16 ones
   std::string products;            // how the model was loaded: f32, or quantised as in the file
 };
 
