@@ -198,18 +198,16 @@ class Attention {
     const ScorePages score = score_function(convert_key_ ? RowType::kF32 : head_.key_type, count);
     score(packed(first), head_.head_dim, tile.key, tile.next_key, pages, logits);
 
-    float factors[kMaxBlock], below[kMaxBlock] = {};
+    float factors[kMaxBlock];
     const bool biased = std::any_of(tile.bias, tile.bias + pages, [](const float* bias) { return bias != nullptr; });
     for (uint32_t query = first; query < last; ++query) {
       float* row = logits + size_t{query - first} * kTileRows;
       const uint32_t columns = seen(query, tile.first_row);
-      const TileWeights weights = softmax_tile(row, pages, columns, biased, tile.bias, running_[query]);
-      factors[query - first] = weights.factor;
-      below[query - first] = weights.below;
+      factors[query - first] = softmax_tile(row, pages, columns, biased, tile.bias, running_[query]);
     }
 
     const size_t stride = convert_value_ ? layout_.padded_dim : head_.head_dim;
-    const ValueTile values{logits, below, tile.value, tile.next_value, stride, rows};
+    const ValueTile values{logits, tile.value, tile.next_value, stride, rows};
     float* acc = scratch_ + layout_.acc + first * layout_.padded_dim;
     const ValueColumns add = value_function(convert_value_ ? RowType::kF32 : head_.value_type, count);
     add(values, factors, acc, layout_.padded_dim);

@@ -155,7 +155,6 @@ void score_pages(const float* packed, uint32_t head_dim, const void* const* keys
 // What the value product reads: rows of probabilities [M, kTileRows] and V [rows, stride] in pages of 16 rows.
 struct ValueTile {
   const float* probabilities;
-  const float* below;  // [kMaxBlock] logarithm of the largest of each row: 0 or less
   const void* const* values;
   const void* const* ahead;
   size_t stride;

@@ -1,5 +1,5 @@
 // The two matrix products of attention over q8_0 pages, in integers: queries and probabilities are rounded to int16, so
-// that one instruction multiplies and adds pairs of them (pmaddwd on x86). Half the arithmetic of converting the cache
+// that one instruction multiplies and adds pairs of them (pmaddwd on x86). Less arithmetic than converting the cache
 // to f32, and 2^-16 of the largest number is far below what q8_0 itself rounds. To be included after Highway, for every
 // target; empty for those without vectors.
 #if defined(KVMERGER_KERNELS_QUANTISED_INL_H) == defined(HWY_TARGET_TOGGLE)  // once per target
@@ -19,7 +19,6 @@
 #include <utility>
 
 #include "kernels/products-inl.h"
-#include "kernels/softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvmerger::kernels {
@@ -33,9 +32,8 @@ using IntegerVector = hn::Vec<Integers>;
 using ShortVector = hn::Vec<Shorts>;
 
 constexpr float kMostSteps = 32767;
-constexpr uint32_t kPairs = kPageRows / 2;        // of slots in a page of values
-constexpr uint32_t kPairBytes = 2 * kPageRows;    // one step of a sum: 16 columns of two int8
-constexpr uint32_t kLinePairs = 64 / kPairBytes;  // steps of one cache line
+constexpr uint32_t kPairs = kPageRows / 2;      // of slots in a page of values
+constexpr uint32_t kPairBytes = 2 * kPageRows;  // one step of a sum: 16 columns of two int8
 static_assert(kTileRows * 127.0 * kMostSteps < 2e9 && kScaleBlock * 127.0 * kMostSteps < 2e9);  // sums are int32
 
 // Steps per unit, so that numbers up to `largest` become at most kMostSteps; 0 for what has no such number.
@@ -99,7 +97,7 @@ struct PairSums {
     HWY_UNROLL(16)
     for (int row = 0; row < M; ++row) {
       HWY_UNROLL(16)
-      for (int vector = 0; vector < kVectors; ++vector) asm("" : "+x"(at[row][vector].raw));
+      for (int vector = 0; vector < kVectors; ++vector) asm("" : "+v"(at[row][vector].raw));
     }
 #endif
   }
@@ -177,29 +175,23 @@ void score_q8_pages(const float* packed, uint32_t head_dim, const void* const* k
 }
 
 // Probabilities times the scales of one block of columns as int16, for a tile of values: [M, kTileRows / 2] pairs of
-// slots, and what one step is worth [M].
+// slots, and what one step is worth [M]. Steps follow the largest product of each query: rows that it does not see, and
+// what lies behind the last row, have no part in it.
 template <int M>
 class PackedProbabilities {
  public:
-  // largest: [M] probabilities.
-  HWY_INLINE PackedProbabilities(const ValueTile& tile, const float* largest, size_t columns, size_t block) {
-    const float largest_scale = find_largest(tile, columns, block);
-    const Slots relative = hn::Set(kSlots, steps_per_unit(largest_scale));
+  HWY_INLINE PackedProbabilities(const ValueTile& tile, size_t columns, size_t block) {
     Slots inverse[M];
-    HWY_UNROLL(16)
-    for (int row = 0; row < M; ++row) {
-      steps_[row] = largest_scale * largest[row] / kMostSteps;
-      inverse[row] = hn::Set(kSlots, largest[row] > 0 ? 1 / largest[row] : 0.0f);
-    }
+    find_steps(tile, columns, block, inverse);
     for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
       for (uint32_t slot = 0; slot < kPairs; slot += kSlotLanes) {
-        const Slots low = hn::Mul(scales(tile, columns, block, first + slot), relative);
-        const Slots high = hn::Mul(scales(tile, columns, block, first + kPairs + slot), relative);
+        const Slots low = scales(tile, columns, block, first + slot);
+        const Slots high = scales(tile, columns, block, first + kPairs + slot);
         HWY_UNROLL(16)
         for (int row = 0; row < M; ++row) {
           const float* from = tile.probabilities + row * kTileRows + first + slot;
-          const auto even = hn::And(rounded(from, inverse[row], low), hn::Set(kSlotIntegers, 0xffff));
-          const auto odd = hn::ShiftLeft<16>(rounded(from + kPairs, inverse[row], high));
+          const auto even = hn::And(rounded(from, low, inverse[row]), hn::Set(kSlotIntegers, 0xffff));
+          const auto odd = hn::ShiftLeft<16>(rounded(from + kPairs, high, inverse[row]));
           hn::StoreU(hn::Or(even, odd), kSlotIntegers, pairs_[row] + first / 2 + slot);
         }
       }
@@ -223,21 +215,29 @@ class PackedProbabilities {
     return hn::PromoteTo(kSlots, hn::LoadU(hn::Rebind<Half, SlotTag>(), from));
   }
 
-  static HWY_INLINE float find_largest(const ValueTile& tile, size_t columns, size_t block) {
-    Slots largest = hn::Zero(kSlots);
-    for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
+  HWY_INLINE void find_steps(const ValueTile& tile, size_t columns, size_t block, Slots (&inverse)[M]) {
+    Slots most[M];
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) most[row] = hn::Zero(kSlots);
+    for (uint32_t first = 0; first < pages_of(tile.rows) * kPageRows; first += kSlotLanes) {
+      const Slots scale = scales(tile, columns, block, first);
       HWY_UNROLL(16)
-      for (uint32_t slot = 0; slot < kPageRows; slot += kSlotLanes) {
-        largest = hn::Max(largest, scales(tile, columns, block, first + slot));
+      for (int row = 0; row < M; ++row) {
+        most[row] = hn::Max(most[row], hn::Mul(hn::LoadU(kSlots, tile.probabilities + row * kTileRows + first), scale));
       }
     }
-    return hn::GetLane(hn::MaxOfLanes(kSlots, largest));
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) {
+      const float largest = hn::GetLane(hn::MaxOfLanes(kSlots, most[row]));
+      steps_[row] = largest / kMostSteps;
+      inverse[row] = hn::Set(kSlots, steps_per_unit(largest));
+    }
   }
 
   // Whole steps of a probability, in the low 16 bits.
-  static HWY_INLINE auto rounded(const float* probability, Slots inverse, Slots scale) {
+  static HWY_INLINE auto rounded(const float* probability, Slots scale, Slots inverse) {
     const Slots magic = hn::Set(kSlots, 0x1p23f);  // adding it rounds to a whole number
-    return hn::BitCast(kSlotIntegers, hn::MulAdd(hn::Mul(hn::LoadU(kSlots, probability), inverse), scale, magic));
+    return hn::BitCast(kSlotIntegers, hn::MulAdd(hn::Mul(hn::LoadU(kSlots, probability), scale), inverse, magic));
   }
 
   HWY_ALIGN int32_t pairs_[M][kTileRows / 2];
@@ -273,17 +273,13 @@ HWY_INLINE void add_q8_panel(const ValueTile& tile, const PackedProbabilities<M>
 // acc [M, columns] = acc * factor + P V; columns is a multiple of 16.
 template <int M>
 void add_q8_values(const ValueTile& tile, const float* factors, float* acc, size_t columns) {
-  static_assert(kMaxBlock <= kLanes);
-  HWY_ALIGN float below[kLanes] = {}, largest[kLanes];
-  std::copy_n(tile.below, M, below);
-  hn::Store(exp_of_negative(hn::Load(kFloats, below)), kFloats, largest);
   for (size_t first = 0; first < columns; first += kScaleBlock) {
     const size_t block = first / kScaleBlock;
     for (uint32_t row = 0; row < tile.rows; row += kPageRows) {
       const int8_t* ahead = static_cast<const int8_t*>(tile.ahead[row / kPageRows]);
       hwy::Prefetch(scales_of(ahead, static_cast<uint32_t>(columns)) + block * kPageRows);
     }
-    const PackedProbabilities<M> probabilities(tile, largest, columns, block);
+    const PackedProbabilities<M> probabilities(tile, columns, block);
     const size_t last = std::min(first + kScaleBlock, columns);
     for (size_t column = first; column < last; column += 16) {
       add_q8_panel<M>(tile, probabilities, factors, column, acc, columns);

@@ -72,18 +72,13 @@ struct Running {
   float sum = 0;
 };
 
-struct TileWeights {
-  float factor;  // for what was summed before
-  float below;   // the tile's largest logit less the running maximum: 0 or less
-};
-
-// One query's logits of a tile become exp(logit - running maximum).
-HWY_INLINE TileWeights softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool biased, const float* const* bias,
-                                    Running& running) {
+// One query's logits of a tile become exp(logit - running maximum). Returns the factor for what was summed before.
+HWY_INLINE float softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool biased, const float* const* bias,
+                              Running& running) {
   const uint32_t columns = pages * kPageRows;
   if (seen == 0) {
     std::fill_n(logits, columns, 0.0f);
-    return {1.0f, -std::numeric_limits<float>::infinity()};
+    return 1.0f;
   }
   float largest = kLogitLimit * 2;
   if (!biased && seen >= columns) largest = largest_logit(logits, columns);
@@ -106,7 +101,7 @@ HWY_INLINE TileWeights softmax_tile(float* logits, uint32_t pages, uint32_t seen
   }
   const float factor = before == running.max ? 1.0f : std::exp(before - running.max);
   running.sum = running.sum * factor + hn::GetLane(hn::SumOfLanes(kFloats, sum));
-  return {factor, largest - running.max};
+  return factor;
 }
 
 }  // namespace HWY_NAMESPACE
