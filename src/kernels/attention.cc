@@ -49,12 +49,8 @@ ValueColumns value_function(RowType type, uint32_t queries) {
 
 // Pages of one tile, in the types they are stored in or converted to f32.
 struct Tile {
-  uint32_t first_row, pages;
-  const void* key[kTilePages];
-  const void* value[kTilePages];
-  const void* next_key[kTilePages];  // of the tile after it; the same pages again at the end
-  const void* next_value[kTilePages];
-  const float* bias[kTilePages];
+  uint32_t first_row;
+  TilePages pages;
 };
 
 // `count` stored values as f32.
@@ -99,7 +95,7 @@ class Attention {
     const uint32_t tiles = tiles_of(farthest - begin_);
     for (uint32_t tile = 0; tile < tiles; ++tile) attend_tile(tile);
     write_out(out);
-    if (stats_ != nullptr) add_all_stats(tiles);
+    if (stats_ != nullptr) add_all_stats(tiles, out);
   }
 
  private:
@@ -120,53 +116,59 @@ class Attention {
 
   float* packed(uint32_t first_query) const { return scratch_ + layout_.packed + size_t{first_query} * head_.head_dim; }
 
-  // Scaled queries, each block transposed to [head_dim, queries of the block] or as q8_0 keys want them.
+  // Queries scaled for logits in units of ln 2, each block transposed to [head_dim, queries of the block] or as q8_0
+  // keys want them.
   void pack_queries() {
+    const float scale = queries_.scale * kLog2E;
     for (uint32_t block = 0; block < blocks_; ++block) {
       const uint32_t first = block_begin(block), last = block_begin(block + 1);
       float* to = packed(first);
       if (head_.key_type == RowType::kQ8) {
-        pack_q8_queries(queries_.data + first, last - first, head_.head_dim, queries_.scale, to);
+        pack_q8_queries(queries_.data + first, last - first, head_.head_dim, scale, to);
         continue;
       }
       for (uint32_t dim = 0; dim < head_.head_dim; ++dim) {
-        for (uint32_t query = first; query < last; ++query) *to++ = queries_.data[query][dim] * queries_.scale;
+        for (uint32_t query = first; query < last; ++query) *to++ = queries_.data[query][dim] * scale;
       }
     }
   }
 
   Tile load_tile(uint32_t first_row) {
-    Tile tile;
-    tile.first_row = first_row;
-    tile.pages = std::min(kTilePages, pages_of(end_ - first_row));
-    const size_t padded_dim = layout_.padded_dim;
-    for (uint32_t index = 0; index < tile.pages; ++index) {
-      const PageView& page = head_.pages[first_row / kPageRows + index];
-      tile.bias[index] = page.bias;
-      tile.key[index] = page.key;
-      tile.value[index] = page.value;
+    const uint32_t first = first_row / kPageRows, pages = pages_of(end_);
+    const PageView* here = head_.pages + first;
+    if (convert_key_ || convert_value_) {
+      here = convert(here, std::min(kTilePages, pages - first));
+      return {first_row, {here, here}};
+    }
+    const bool last = first + 2 * kTilePages > pages;
+    return {first_row, {here, last ? here : here + kTilePages}};
+  }
+
+  // Copies of pages with the parts that are to be converted as f32.
+  const PageView* convert(const PageView* pages, uint32_t count) {
+    const size_t key_floats = size_t{kPageRows} * head_.head_dim, value_floats = kPageRows * layout_.padded_dim;
+    for (uint32_t index = 0; index < count; ++index) {
+      converted_[index] = pages[index];
       if (convert_key_) {
-        float* keys = scratch_ + layout_.keys + index * size_t{kPageRows} * head_.head_dim;
-        to_floats(page.key, head_.key_type, size_t{kPageRows} * head_.head_dim, keys);
-        tile.key[index] = keys;
+        float* keys = scratch_ + layout_.keys + index * key_floats;
+        to_floats(pages[index].key, head_.key_type, key_floats, keys);
+        converted_[index].key = reinterpret_cast<const std::byte*>(keys);
       }
       if (convert_value_) {
-        float* values = scratch_ + layout_.values + index * kPageRows * padded_dim;
+        float* values = scratch_ + layout_.values + index * value_floats;
         for (uint32_t row = 0; row < kPageRows; ++row) {
-          value_floats(page.value, row, values + row * padded_dim);
-          std::fill(values + row * padded_dim + head_.head_dim, values + (row + 1) * padded_dim, 0.0f);
+          float* to = values + row * layout_.padded_dim;
+          value_row(pages[index].value, row, to);
+          std::fill(to + head_.head_dim, to + layout_.padded_dim, 0.0f);
         }
-        tile.value[index] = values;
+        converted_[index].value = reinterpret_cast<const std::byte*>(values);
       }
-      const uint32_t next = std::min(first_row / kPageRows + index + kTilePages, pages_of(end_) - 1);
-      tile.next_key[index] = convert_key_ ? tile.key[index] : head_.pages[next].key;
-      tile.next_value[index] = convert_value_ ? tile.value[index] : head_.pages[next].value;
     }
-    return tile;
+    return converted_;
   }
 
   // The value in one slot of a page as f32.
-  void value_floats(const std::byte* values, uint32_t slot, float* to) const {
+  void value_row(const std::byte* values, uint32_t slot, float* to) const {
     const size_t first = size_t{slot} * head_.head_dim;
     if (head_.value_type != RowType::kQ8) {
       to_floats(values + first * element_bytes(head_.value_type), head_.value_type, head_.head_dim, to);
@@ -196,18 +198,20 @@ class Attention {
     const uint32_t count = last - first;
     const uint32_t pages = pages_of(rows);
     const ScorePages score = score_function(convert_key_ ? RowType::kF32 : head_.key_type, count);
-    score(packed(first), head_.head_dim, tile.key, tile.next_key, pages, logits);
+    score(packed(first), head_.head_dim, tile.pages, pages, logits);
 
+    const auto biased = [](const PageView& page) { return page.bias != nullptr; };
+    const PageView* here = tile.pages.here;
+    const SoftmaxTile softmax{tile.pages, pages, std::any_of(here, here + pages, biased)};
     float factors[kMaxBlock];
-    const bool biased = std::any_of(tile.bias, tile.bias + pages, [](const float* bias) { return bias != nullptr; });
-    for (uint32_t query = first; query < last; ++query) {
-      float* row = logits + size_t{query - first} * kTileRows;
-      const uint32_t columns = seen(query, tile.first_row);
-      factors[query - first] = softmax_tile(row, pages, columns, biased, tile.bias, running_[query]);
+    for (uint32_t query = 0; query < count; ++query) {
+      const uint32_t columns = seen(first + query, tile.first_row);
+      float* row = logits + size_t{query} * kTileRows;
+      factors[query] = softmax_tile(softmax, query, row, columns, running_[first + query]);
     }
 
     const size_t stride = convert_value_ ? layout_.padded_dim : head_.head_dim;
-    const ValueTile values{logits, tile.value, tile.next_value, stride, rows};
+    const ValueTile values{logits, tile.pages, stride, rows};
     float* acc = scratch_ + layout_.acc + first * layout_.padded_dim;
     const ValueColumns add = value_function(convert_value_ ? RowType::kF32 : head_.value_type, count);
     add(values, factors, acc, layout_.padded_dim);
@@ -224,26 +228,26 @@ class Attention {
 
   void write_out(const Partial& out) const {
     for (uint32_t query = 0; query < queries_.count; ++query) {
-      out.max[query] = running_[query].max;
-      out.sum[query] = running_[query].sum;
+      out.max[query] = running_[query].max * kLn2;
+      out.sum[query] = hn::GetLane(hn::SumOfLanes(kFloats, load(running_[query].sums)));
       const float* acc = scratch_ + layout_.acc + query * layout_.padded_dim;
       std::copy_n(acc, head_.head_dim, out.acc + size_t{query} * head_.head_dim);
     }
   }
 
-  void add_all_stats(uint32_t tiles) const {
+  void add_all_stats(uint32_t tiles, const Partial& out) const {
     const Clock::time_point start = Clock::now();
-    for (uint32_t tile = 0; tile < tiles; ++tile) add_stats(tile);
+    for (uint32_t tile = 0; tile < tiles; ++tile) add_stats(tile, out);
     if (stats_->seconds != nullptr) *stats_->seconds += seconds_since(start);
   }
 
   // Column sums and maxima of the tile's probabilities, now that it is known what to divide them by.
-  void add_stats(uint32_t tile) const {
+  void add_stats(uint32_t tile, const Partial& out) const {
     float weights[kMaxQueries], window_weights[kMaxQueries];
     for (uint32_t query = 0; query < queries_.count; ++query) {
-      const Running& running = running_[query];
-      const float power = maxima(tile)[query] == running.max ? 1.0f : std::exp(maxima(tile)[query] - running.max);
-      weights[query] = running.sum > 0 ? power / running.sum : 0.0f;
+      const float max = maxima(tile)[query], final_max = running_[query].max, sum = out.sum[query];
+      const float power = max == final_max ? 1.0f : std::exp2(max - final_max);
+      weights[query] = sum > 0 ? power / sum : 0.0f;
       const bool in_window = stats_->window != nullptr && stats_->in_window[query] != 0;
       window_weights[query] = in_window ? weights[query] : 0.0f;
     }
@@ -295,6 +299,7 @@ class Attention {
   const uint32_t blocks_;
   const bool convert_key_, convert_value_;
   float* const scratch_;
+  PageView converted_[kTilePages];
   Running running_[kMaxQueries];
 };
 

@@ -186,11 +186,11 @@ float scale_row(float* x, uint32_t n, float scale, const float* bias) {
 }
 
 float exponential_row(float* x, uint32_t n, float largest) {
-  const Vector most = hn::Set(kFloats, largest), zero = hn::Zero(kFloats);
+  const Vector most = hn::Set(kFloats, largest), zero = hn::Zero(kFloats), unit = hn::Set(kFloats, kLog2E);
   Vector sums = zero;
   uint32_t j = 0;
   for (; j + kLanes <= n; j += kLanes) {
-    const Vector value = exp_of_negative(hn::Min(hn::Sub(load(x + j), most), zero));
+    const Vector value = exp2_of_negative(hn::Mul(hn::Min(hn::Sub(load(x + j), most), zero), unit));
     sums = hn::Add(sums, value);
     hn::StoreU(value, kFloats, x + j);
   }

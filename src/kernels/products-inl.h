@@ -50,6 +50,8 @@ constexpr int panels_at_once(int queries) {
   return panels;
 }
 
+constexpr size_t kLineBytes = 64;  // of a cache line
+
 HWY_INLINE Vector load(const float* from) { return hn::LoadU(kFloats, from); }
 HWY_INLINE Vector load(const Half* from) { return hn::PromoteTo(kFloats, hn::LoadU(hn::Rebind<Half, Floats>(), from)); }
 
@@ -126,37 +128,47 @@ struct Sums {
   }
 };
 
+// The pages that a product works on, and those whose same part is needed later and meanwhile comes into the cache.
+struct TilePages {
+  const PageView* here;
+  const PageView* ahead;
+};
+
+template <class T>
+HWY_INLINE const T* keys_of(const PageView& page) {
+  return reinterpret_cast<const T*>(page.key);
+}
+template <class T>
+HWY_INLINE const T* values_of(const PageView& page) {
+  return reinterpret_cast<const T*>(page.value);
+}
+
 // logits [M, kTileRows], columns of P pages = packed queries [head_dim, M] * keys [head_dim, 16] of each page.
 template <int M, int P, class T>
-HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const T* const* keys, const T* const* ahead,
+HWY_INLINE void score_panels(const float* packed, uint32_t head_dim, const TilePages& pages, uint32_t first,
                              float* logits) {
   const T *panel[P], *next[P];
-  for (int page = 0; page < P; ++page) panel[page] = keys[page], next[page] = ahead[page];
+  for (uint32_t page = 0; page < P; ++page) {
+    panel[page] = keys_of<T>(pages.here[first + page]), next[page] = keys_of<T>(pages.ahead[first + page]);
+  }
   Sums<M, P> sums;
-  sums.template multiply_add<M, 64 / (kPageRows * sizeof(T))>(packed, 1, head_dim, panel, next, kPageRows);
+  sums.template multiply_add<M, kLineBytes / (kPageRows * sizeof(T))>(packed, 1, head_dim, panel, next, kPageRows);
   HWY_UNROLL(16)
-  for (int row = 0; row < M; ++row) sums.store(row, logits + row * kTileRows);
+  for (int row = 0; row < M; ++row) sums.store(row, logits + row * kTileRows + first * kPageRows);
 }
 
 template <int M, class T>
-void score_pages(const float* packed, uint32_t head_dim, const void* const* keys, const void* const* ahead,
-                 uint32_t pages, float* logits) {
+void score_pages(const float* packed, uint32_t head_dim, const TilePages& pages, uint32_t count, float* logits) {
   constexpr uint32_t kPanels = panels_at_once(M);
-  const T* const* typed = reinterpret_cast<const T* const*>(keys);
-  const T* const* next = reinterpret_cast<const T* const*>(ahead);
   uint32_t page = 0;
-  for (; page + kPanels <= pages; page += kPanels) {
-    score_panels<M, kPanels>(packed, head_dim, typed + page, next + page, logits + page * kPageRows);
-  }
-  for (; page < pages; ++page)
-    score_panels<M, 1>(packed, head_dim, typed + page, next + page, logits + page * kPageRows);
+  for (; page + kPanels <= count; page += kPanels) score_panels<M, kPanels, T>(packed, head_dim, pages, page, logits);
+  for (; page < count; ++page) score_panels<M, 1, T>(packed, head_dim, pages, page, logits);
 }
 
 // What the value product reads: rows of probabilities [M, kTileRows] and V [rows, stride] in pages of 16 rows.
 struct ValueTile {
   const float* probabilities;
-  const void* const* values;
-  const void* const* ahead;
+  TilePages pages;
   size_t stride;
   uint32_t rows;
 };
@@ -168,8 +180,8 @@ HWY_INLINE void value_panels(const ValueTile& tile, const float* factors, size_t
   Sums<M, P> sums;
   for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
     const T *panel[P], *next[P];
-    const T* page = static_cast<const T*>(tile.values[first / kPageRows]) + column;
-    const T* ahead = static_cast<const T*>(tile.ahead[first / kPageRows]) + column;
+    const T* page = values_of<T>(tile.pages.here[first / kPageRows]) + column;
+    const T* ahead = values_of<T>(tile.pages.ahead[first / kPageRows]) + column;
     for (int index = 0; index < P; ++index) panel[index] = page + index * 16, next[index] = ahead + index * 16;
     const size_t depth = std::min(kPageRows, tile.rows - first);
     sums.template multiply_add<1, 1>(tile.probabilities + first, kTileRows, depth, panel, next, tile.stride);
@@ -195,7 +207,7 @@ void value_columns(const ValueTile& tile, const float* factors, float* acc, size
   for (; column < columns; column += 16) value_panels<M, 1, T>(tile, factors, column, acc, columns);
 }
 
-using ScorePages = void (*)(const float*, uint32_t, const void* const*, const void* const*, uint32_t, float*);
+using ScorePages = void (*)(const float*, uint32_t, const TilePages&, uint32_t, float*);
 using ValueColumns = void (*)(const ValueTile&, const float*, float*, size_t);
 // By queries of the block, minus one.
 using ScoreTable = std::array<ScorePages, kMaxBlock>;

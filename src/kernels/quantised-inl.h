@@ -66,7 +66,7 @@ struct PairSums {
   HWY_INLINE void add(const int8_t* panel, const int8_t* ahead, const Left* left, size_t stride, size_t row_stride) {
     HWY_UNROLL(16)
     for (size_t step = 0; step < kSteps; ++step) {
-      if (step % (64 / kPairBytes) == 0) hwy::Prefetch(ahead + step * kPairBytes);
+      if (step % (kLineBytes / kPairBytes) == 0) hwy::Prefetch(ahead + step * kPairBytes);
       ShortVector right[kVectors];
       HWY_UNROLL(16)
       for (int vector = 0; vector < kVectors; ++vector) {
@@ -136,40 +136,57 @@ HWY_INLINE void pack_q8_queries(const float* const* data, uint32_t queries, uint
 template <int M>
 HWY_INLINE void score_q8_page(const float* packed, uint32_t head_dim, const int8_t* keys, const int8_t* ahead,
                               float* logits) {
-  for (uint32_t first = 0; first < head_dim; first += kScaleBlock) {
-    PairSums<M> sums;
-    const uint32_t pairs = std::min(kScaleBlock, head_dim - first) / 2;
-    if (pairs == kScaleBlock / 2) {
-      sums.template add<kScaleBlock / 2>(keys, ahead, packed, M, 1);
-    } else {
-      for (size_t pair = 0; pair < pairs; ++pair) {
-        sums.template add<1>(keys + pair * kPairBytes, ahead + pair * kPairBytes, packed + pair * M, M, 1);
-      }
-    }
+  const Half* scales = scales_of(keys, head_dim);
+  const int8_t* scales_ahead = ahead + size_t{kPageRows} * head_dim;
+  Vector found[M][kVectors];
+  HWY_UNROLL(16)
+  for (int row = 0; row < M; ++row) {
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < kVectors; ++vector) found[row][vector] = hn::Zero(kFloats);
+  }
+  const auto add_block = [&](const PairSums<M>& sums, uint32_t pairs) HWY_ATTR {
     packed += size_t{pairs} * M, keys += pairs * kPairBytes, ahead += pairs * kPairBytes;
-    const size_t behind = size_t{head_dim - std::min(first + kScaleBlock, head_dim)} * kPageRows;
-    const size_t scales = behind + size_t{first} / kScaleBlock * kPageRows * sizeof(Half);
-    hwy::Prefetch(ahead + scales);
     HWY_UNROLL(16)
     for (int vector = 0; vector < kVectors; ++vector) {
-      const Vector scale = load(reinterpret_cast<const Half*>(keys + scales) + static_cast<size_t>(vector) * kLanes);
+      const Vector scale = load(scales + static_cast<size_t>(vector) * kLanes);
       HWY_UNROLL(16)
       for (int row = 0; row < M; ++row) {
-        float* to = logits + row * kTileRows + vector * kLanes;
         const Vector step = hn::Mul(scale, hn::Set(kFloats, packed[row]));
-        const Vector before = first == 0 ? hn::Zero(kFloats) : load(to);
-        hn::StoreU(hn::MulAdd(hn::ConvertTo(kFloats, sums.at[row][vector]), step, before), kFloats, to);
+        found[row][vector] = hn::MulAdd(hn::ConvertTo(kFloats, sums.at[row][vector]), step, found[row][vector]);
       }
     }
-    packed += M;
+    packed += M, scales += kPageRows;
+  };
+  for (uint32_t dim = 0; dim < head_dim; dim += 2 * kScaleBlock) {  // a line holds the scales of two blocks
+    hwy::Prefetch(scales_ahead + dim);
+  }
+  uint32_t first = 0;
+  for (; first + kScaleBlock <= head_dim; first += kScaleBlock) {
+    PairSums<M> sums;
+    sums.template add<kScaleBlock / 2>(keys, ahead, packed, M, 1);
+    add_block(sums, kScaleBlock / 2);
+  }
+  if (first < head_dim) {
+    PairSums<M> sums;
+    const uint32_t pairs = (head_dim - first) / 2;
+    for (size_t pair = 0; pair < pairs; ++pair) {
+      sums.template add<1>(keys + pair * kPairBytes, ahead + pair * kPairBytes, packed + pair * M, M, 1);
+    }
+    add_block(sums, pairs);
+  }
+  HWY_UNROLL(16)
+  for (int row = 0; row < M; ++row) {
+    HWY_UNROLL(16)
+    for (int vector = 0; vector < kVectors; ++vector) {
+      hn::StoreU(found[row][vector], kFloats, logits + row * kTileRows + vector * kLanes);
+    }
   }
 }
 
 template <int M>
-void score_q8_pages(const float* packed, uint32_t head_dim, const void* const* keys, const void* const* ahead,
-                    uint32_t pages, float* logits) {
-  for (uint32_t page = 0; page < pages; ++page) {
-    score_q8_page<M>(packed, head_dim, static_cast<const int8_t*>(keys[page]), static_cast<const int8_t*>(ahead[page]),
+void score_q8_pages(const float* packed, uint32_t head_dim, const TilePages& pages, uint32_t count, float* logits) {
+  for (uint32_t page = 0; page < count; ++page) {
+    score_q8_page<M>(packed, head_dim, keys_of<int8_t>(pages.here[page]), keys_of<int8_t>(pages.ahead[page]),
                      logits + page * kPageRows);
   }
 }
@@ -181,24 +198,50 @@ template <int M>
 class PackedProbabilities {
  public:
   HWY_INLINE PackedProbabilities(const ValueTile& tile, size_t columns, size_t block) {
-    Slots inverse[M];
-    find_steps(tile, columns, block, inverse);
-    for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
-      for (uint32_t slot = 0; slot < kPairs; slot += kSlotLanes) {
-        const Slots low = scales(tile, columns, block, first + slot);
-        const Slots high = scales(tile, columns, block, first + kPairs + slot);
+    HWY_ALIGN float products[M][kTileRows];
+    Slots most[M];
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) most[row] = hn::Set(kSlots, 1e-30f);  // more than 0, to divide by
+    const size_t pages = pages_of(tile.rows);
+    const size_t scales = kPageRows * (columns + block * sizeof(Half));
+    for (size_t page = 0; page < pages; ++page) {
+      const Half* from = reinterpret_cast<const Half*>(values_of<int8_t>(tile.pages.here[page]) + scales);
+      hwy::Prefetch(values_of<int8_t>(tile.pages.ahead[page]) + scales);
+      HWY_UNROLL(16)
+      for (size_t slot = 0; slot < kPageRows; slot += kSlotLanes) {
+        const Slots scale = hn::PromoteTo(kSlots, hn::LoadU(hn::Rebind<Half, SlotTag>(), from + slot));
         HWY_UNROLL(16)
-        for (int row = 0; row < M; ++row) {
-          const float* from = tile.probabilities + row * kTileRows + first + slot;
-          const auto even = hn::And(rounded(from, low, inverse[row]), hn::Set(kSlotIntegers, 0xffff));
-          const auto odd = hn::ShiftLeft<16>(rounded(from + kPairs, high, inverse[row]));
-          hn::StoreU(hn::Or(even, odd), kSlotIntegers, pairs_[row] + first / 2 + slot);
+        for (size_t row = 0; row < M; ++row) {
+          const float* probability = tile.probabilities + row * kTileRows + page * kPageRows + slot;
+          const Slots product = hn::Mul(scale, hn::LoadU(kSlots, probability));
+          hn::Store(product, kSlots, products[row] + page * kPageRows + slot);
+          most[row] = hn::Max(most[row], product);
+        }
+      }
+    }
+    HWY_UNROLL(16)
+    for (int row = 0; row < M; ++row) {
+      const Slots largest = hn::MaxOfLanes(kSlots, most[row]);
+      steps_[row] = hn::GetLane(largest) * (1 / kMostSteps);
+      most[row] = hn::Div(hn::Set(kSlots, kMostSteps), largest);
+    }
+    for (size_t page = 0; page < pages; ++page) {
+      HWY_UNROLL(16)
+      for (size_t slot = 0; slot < kPairs; slot += kSlotLanes) {
+        HWY_UNROLL(16)
+        for (size_t row = 0; row < M; ++row) {
+          const float* from = products[row] + page * kPageRows + slot;
+          const auto even = rounded(from, most[row]);
+          const auto odd = hn::ShiftLeft<16>(rounded(from + kPairs, most[row]));
+          const hn::Repartition<int16_t, SlotTag> shorts;
+          hn::Store(hn::BitCast(kSlotIntegers, hn::OddEven(hn::BitCast(shorts, odd), hn::BitCast(shorts, even))),
+                    kSlotIntegers, pairs_[row] + page * kPairs + slot);
         }
       }
     }
   }
 
-  const int32_t* pairs(uint32_t first_row) const { return pairs_[0] + first_row / 2; }
+  const int32_t* pairs(size_t page) const { return pairs_[0] + page * kPairs; }
   float step(int row) const { return steps_[row]; }
 
  private:
@@ -208,36 +251,10 @@ class PackedProbabilities {
   static constexpr hn::RebindToSigned<SlotTag> kSlotIntegers{};
   static constexpr uint32_t kSlotLanes = hn::MaxLanes(kSlots);
 
-  // The scales from a row of the tile on.
-  static HWY_INLINE Slots scales(const ValueTile& tile, size_t columns, size_t block, uint32_t row) {
-    const int8_t* page = static_cast<const int8_t*>(tile.values[row / kPageRows]);
-    const Half* from = scales_of(page, static_cast<uint32_t>(columns)) + block * kPageRows + row % kPageRows;
-    return hn::PromoteTo(kSlots, hn::LoadU(hn::Rebind<Half, SlotTag>(), from));
-  }
-
-  HWY_INLINE void find_steps(const ValueTile& tile, size_t columns, size_t block, Slots (&inverse)[M]) {
-    Slots most[M];
-    HWY_UNROLL(16)
-    for (int row = 0; row < M; ++row) most[row] = hn::Zero(kSlots);
-    for (uint32_t first = 0; first < pages_of(tile.rows) * kPageRows; first += kSlotLanes) {
-      const Slots scale = scales(tile, columns, block, first);
-      HWY_UNROLL(16)
-      for (int row = 0; row < M; ++row) {
-        most[row] = hn::Max(most[row], hn::Mul(hn::LoadU(kSlots, tile.probabilities + row * kTileRows + first), scale));
-      }
-    }
-    HWY_UNROLL(16)
-    for (int row = 0; row < M; ++row) {
-      const float largest = hn::GetLane(hn::MaxOfLanes(kSlots, most[row]));
-      steps_[row] = largest / kMostSteps;
-      inverse[row] = hn::Set(kSlots, steps_per_unit(largest));
-    }
-  }
-
   // Whole steps of a probability, in the low 16 bits.
-  static HWY_INLINE auto rounded(const float* probability, Slots scale, Slots inverse) {
+  static HWY_INLINE auto rounded(const float* probability, Slots inverse) {
     const Slots magic = hn::Set(kSlots, 0x1p23f);  // adding it rounds to a whole number
-    return hn::BitCast(kSlotIntegers, hn::MulAdd(hn::Mul(hn::LoadU(kSlots, probability), scale), inverse, magic));
+    return hn::BitCast(kSlotIntegers, hn::MulAdd(hn::Load(kSlots, probability), inverse, magic));
   }
 
   HWY_ALIGN int32_t pairs_[M][kTileRows / 2];
@@ -249,10 +266,11 @@ template <int M>
 HWY_INLINE void add_q8_panel(const ValueTile& tile, const PackedProbabilities<M>& probabilities, const float* factors,
                              size_t column, float* acc, size_t columns) {
   PairSums<M> sums;
-  for (uint32_t first = 0; first < tile.rows; first += kPageRows) {
-    const int8_t* panel = static_cast<const int8_t*>(tile.values[first / kPageRows]) + column * kPageRows;
-    const int8_t* ahead = static_cast<const int8_t*>(tile.ahead[first / kPageRows]) + column * kPageRows;
-    const int32_t* left = probabilities.pairs(first);
+  const size_t pages = pages_of(tile.rows);
+  for (size_t page = 0; page < pages; ++page) {
+    const int8_t* panel = values_of<int8_t>(tile.pages.here[page]) + column * kPageRows;
+    const int8_t* ahead = values_of<int8_t>(tile.pages.ahead[page]) + column * kPageRows;
+    const int32_t* left = probabilities.pairs(page);
     HWY_UNROLL(1)
     for (uint32_t pair = 0; pair < kPairs; pair += 4, left += 4, panel += 4 * kPairBytes, ahead += 4 * kPairBytes) {
       sums.template add<4>(panel, ahead, left, 1, kTileRows / 2);
@@ -274,12 +292,7 @@ HWY_INLINE void add_q8_panel(const ValueTile& tile, const PackedProbabilities<M>
 template <int M>
 void add_q8_values(const ValueTile& tile, const float* factors, float* acc, size_t columns) {
   for (size_t first = 0; first < columns; first += kScaleBlock) {
-    const size_t block = first / kScaleBlock;
-    for (uint32_t row = 0; row < tile.rows; row += kPageRows) {
-      const int8_t* ahead = static_cast<const int8_t*>(tile.ahead[row / kPageRows]);
-      hwy::Prefetch(scales_of(ahead, static_cast<uint32_t>(columns)) + block * kPageRows);
-    }
-    const PackedProbabilities<M> probabilities(tile, columns, block);
+    const PackedProbabilities<M> probabilities(tile, columns, first / kScaleBlock);
     const size_t last = std::min(first + kScaleBlock, columns);
     for (size_t column = first; column < last; column += 16) {
       add_q8_panel<M>(tile, probabilities, factors, column, acc, columns);

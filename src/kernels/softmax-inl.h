@@ -20,22 +20,25 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvmerger::kernels {
 namespace HWY_NAMESPACE {
-// e^x for x <= 0 within 2 units in the last place; 0 below -87.3, where e^x would be subnormal.
-HWY_INLINE Vector exp_of_negative(Vector x) {
+// Logits are kept in units of ln 2, which saves the exponential a product and its correction.
+constexpr float kLog2E = 0x1.715476p+0f;
+constexpr float kLn2 = 0x1.62e430p-1f;
+constexpr float kHighestLogit = kLogitLimit * kLog2E;
+
+// 2^x for x <= 0 within 2 units in the last place; below -126 something smaller than 2^-126, from -127 on 0.
+HWY_INLINE Vector exp2_of_negative(Vector x) {
   const Vector magic = hn::Set(kFloats, 0x1.8p23f);  // adding it rounds to a whole number, found in the low bits
-  const Vector shifted = hn::MulAdd(x, hn::Set(kFloats, 0x1.715476p+0f), magic);
-  const Vector whole = hn::Sub(shifted, magic);
-  const Vector rest = hn::NegMulAdd(whole, hn::Set(kFloats, 0x1.7f7d1cp-20f),  // ln 2 in two parts
-                                    hn::NegMulAdd(whole, hn::Set(kFloats, 0x1.62e4p-1f), x));
+  x = hn::Max(x, hn::Set(kFloats, -127.0f));
+  const Vector shifted = hn::Add(x, magic);
+  const Vector rest = hn::Sub(x, hn::Sub(shifted, magic));
   const Vector square = hn::Mul(rest, rest);
-  const Vector high = hn::MulAdd(hn::Set(kFloats, 0x1.0e4020p-7f), rest, hn::Set(kFloats, 0x1.573e2ep-5f));
-  const Vector middle = hn::MulAdd(hn::Set(kFloats, 0x1.555e66p-3f), rest, hn::Set(kFloats, 0x1.fffdb6p-2f));
-  const Vector low = hn::Mul(hn::Set(kFloats, 0x1.ffffecp-1f), rest);
-  const Vector fraction = hn::MulAdd(hn::MulAdd(high, square, middle), square, low);  // e^rest - 1
+  const Vector high = hn::MulAdd(hn::Set(kFloats, 0x1.59ed2cp-10f), rest, hn::Set(kFloats, 0x1.3cee16p-7f));
+  const Vector middle = hn::MulAdd(hn::Set(kFloats, 0x1.c6bca0p-5f), rest, hn::Set(kFloats, 0x1.ebf9acp-3f));
+  const Vector low = hn::MulAdd(hn::Set(kFloats, 0x1.62e422p-1f), rest, hn::Set(kFloats, 1.0f));
+  const Vector fraction = hn::MulAdd(hn::MulAdd(high, square, middle), square, low);  // 2^rest
   const hn::RebindToSigned<Floats> integers;
-  const Vector power = hn::BitCast(kFloats, hn::Add(hn::ShiftLeft<23>(hn::BitCast(integers, shifted)),
-                                                    hn::BitCast(integers, hn::Set(kFloats, 1.0f))));
-  return hn::IfThenElseZero(hn::Ge(x, hn::Set(kFloats, -87.3f)), hn::MulAdd(power, fraction, power));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(integers, shifted));
+  return hn::BitCast(kFloats, hn::Add(exponent, hn::BitCast(integers, fraction)));
 }
 
 // Columns that a query sees of a tile, as masks.
@@ -43,22 +46,29 @@ HWY_INLINE hn::Mask<Floats> seen_mask(uint32_t column, uint32_t seen) {
   return hn::FirstN(kFloats, std::min(seen - std::min(column, seen), kLanes));
 }
 
-// Largest of one query's logits [columns].
-HWY_INLINE float largest_logit(const float* logits, uint32_t columns) {
+// Largest of each lane of one query's logits [columns].
+HWY_INLINE Vector largest_logits(const float* logits, uint32_t columns) {
   Vector largest = load(logits);
   for (uint32_t column = kLanes; column < columns; column += kLanes) largest = hn::Max(largest, load(logits + column));
-  return hn::GetLane(hn::MaxOfLanes(kFloats, largest));
+  return largest;
 }
 
+struct SoftmaxTile {
+  TilePages pages;
+  uint32_t count;  // of pages
+  bool biased;     // one of them has biases
+};
+
 // Adds biases to one query's logits [pages * 16], holds them within the limit and hides the columns from `seen` on.
-HWY_INLINE void finish_logits(float* logits, uint32_t pages, uint32_t seen, const float* const* bias) {
-  const Vector limit = hn::Set(kFloats, kLogitLimit);
+HWY_INLINE void finish_logits(const SoftmaxTile& tile, float* logits, uint32_t seen) {
+  const Vector limit = hn::Set(kFloats, kHighestLogit), unit = hn::Set(kFloats, kLog2E);
   const Vector hidden = hn::Set(kFloats, std::numeric_limits<float>::lowest());
-  for (uint32_t page = 0; page < pages; ++page) {
+  for (uint32_t page = 0; page < tile.count; ++page) {
+    const float* bias = tile.pages.here[page].bias;
     for (uint32_t lane = 0; lane < kPageRows; lane += kLanes) {
       const uint32_t column = page * kPageRows + lane;
       Vector logit = load(logits + column);
-      if (bias[page] != nullptr) logit = hn::Add(logit, load(bias[page] + lane));
+      if (bias != nullptr) logit = hn::MulAdd(load(bias + lane), unit, logit);
       logit = hn::Max(hn::Min(logit, limit), hn::Neg(limit));
       if (column + kLanes > seen) logit = hn::IfThenElse(seen_mask(column, seen), logit, hidden);
       hn::StoreU(logit, kFloats, logits + column);
@@ -66,41 +76,56 @@ HWY_INLINE void finish_logits(float* logits, uint32_t pages, uint32_t seen, cons
   }
 }
 
-// Running state of one query.
+// Running state of one query; its sum is the sum of the lanes.
 struct Running {
   float max = -std::numeric_limits<float>::infinity();
-  float sum = 0;
+  float sums[kLanes] = {};
 };
 
-// One query's logits of a tile become exp(logit - running maximum). Returns the factor for what was summed before.
-HWY_INLINE float softmax_tile(float* logits, uint32_t pages, uint32_t seen, bool biased, const float* const* bias,
-                              Running& running) {
-  const uint32_t columns = pages * kPageRows;
-  if (seen == 0) {
-    std::fill_n(logits, columns, 0.0f);
+// Makes one query's logits of a tile ready and follows their maximum. Returns the factor for what was summed before.
+HWY_INLINE float raise_max(const SoftmaxTile& tile, float* logits, uint32_t seen, Running& running) {
+  const uint32_t columns = tile.count * kPageRows;
+  // The usual case: nothing to hide or to add, and nothing above the maximum, which is within the limit.
+  if (!tile.biased && seen >= columns &&
+      hn::AllTrue(kFloats, hn::Le(largest_logits(logits, columns), hn::Set(kFloats, running.max)))) {
     return 1.0f;
   }
-  float largest = kLogitLimit * 2;
-  if (!biased && seen >= columns) largest = largest_logit(logits, columns);
-  // Columns that are all seen and not beyond the limit, the usual case, are ready as they are.
-  if (!(std::abs(largest) <= kLogitLimit)) {
-    finish_logits(logits, pages, seen, bias);
-    largest = largest_logit(logits, columns);
-  }
+  finish_logits(tile, logits, seen);
   const float before = running.max;
-  running.max = std::max(before, largest);
+  running.max = std::max(before, hn::GetLane(hn::MaxOfLanes(kFloats, largest_logits(logits, columns))));
+  if (running.max == before) return 1.0f;
+  const float factor = std::exp2(before - running.max);
+  hn::StoreU(hn::Mul(load(running.sums), hn::Set(kFloats, factor)), kFloats, running.sums);
+  return factor;
+}
+
+// Lines of each page of the next tile that one query's softmax fetches. Scoring asks for all of its keys, and for more
+// lines in a row than a core waits for at a time, after which memory rested until values are added up: to ask again for
+// some takes a twelfth (f16) to an eighth (q8_0) off decoding over rows that are in no cache.
+constexpr size_t kFetchedLines = 6;
+
+// The logits of the tile's query number `query` become 2^(logit - running maximum). Returns the factor for what was
+// summed before.
+HWY_INLINE float softmax_tile(const SoftmaxTile& tile, uint32_t query, float* logits, uint32_t seen, Running& running) {
+  if (seen == 0) {
+    std::fill_n(logits, tile.count * kPageRows, 0.0f);
+    return 1.0f;
+  }
+  const float factor = raise_max(tile, logits, seen, running);
   const Vector max = hn::Set(kFloats, running.max);
-  Vector sum = hn::Zero(kFloats);
-  for (uint32_t page = 0; page < columns; page += kPageRows) {
+  Vector sum = load(running.sums);
+  for (uint32_t page = 0; page < tile.count; ++page, logits += kPageRows) {
+    const std::byte* lines = tile.pages.ahead[page].key + query * kFetchedLines * kLineBytes;
+    HWY_UNROLL(16)
+    for (size_t line = 0; line < kFetchedLines; ++line) hwy::Prefetch(lines + line * kLineBytes);
     HWY_UNROLL(16)
     for (uint32_t lane = 0; lane < kPageRows; lane += kLanes) {
-      const Vector probability = exp_of_negative(hn::Sub(load(logits + page + lane), max));
-      hn::StoreU(probability, kFloats, logits + page + lane);
+      const Vector probability = exp2_of_negative(hn::Sub(load(logits + lane), max));
+      hn::StoreU(probability, kFloats, logits + lane);
       sum = hn::Add(sum, probability);
     }
   }
-  const float factor = before == running.max ? 1.0f : std::exp(before - running.max);
-  running.sum = running.sum * factor + hn::GetLane(hn::SumOfLanes(kFloats, sum));
+  hn::StoreU(sum, kFloats, running.sums);
   return factor;
 }
 
