@@ -1,6 +1,7 @@
 // Statistics recorded by the attention port: totals, windows, and independence of batches.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -29,14 +30,20 @@ const model::Model& toy() {
   return model;
 }
 
-// Reads `total` random tokens in batches and returns the store with all statistics recorded.
-kv::Store recorded(uint32_t total, uint32_t batch, uint32_t window, uint32_t threads) {
+kv::StoreShape toy_shape() {
   const model::DecoderConfig& config = toy().config();
   kv::StoreShape shape;
   shape.layers = config.layers;
   shape.heads = config.kv_heads;
   shape.head_dim = config.head_dim;
   shape.key_type = shape.value_type = kernels::RowType::kF32;
+  return shape;
+}
+
+// Reads `total` random tokens in batches and returns the store with all statistics recorded.
+kv::Store recorded(uint32_t total, uint32_t batch, uint32_t window, uint32_t threads) {
+  const model::DecoderConfig& config = toy().config();
+  kv::StoreShape shape = toy_shape();
   shape.stats[0] = shape.stats[1] = shape.stats[2] = true;
   kv::Store store(shape);
   ReferenceQueries queries;
@@ -59,9 +66,47 @@ kv::Store recorded(uint32_t total, uint32_t batch, uint32_t window, uint32_t thr
   return store;
 }
 
+// The logits of the last of tokens, of which it and `alone - 1` before it are read one at a time, as in decoding.
+std::vector<float> last_logits(std::span<const int32_t> tokens, size_t alone, uint32_t threads) {
+  kv::Store store(toy_shape());
+  ReferenceQueries queries;
+  RaggedAttention attention(toy().config(), store, queries, threads);
+  attention.record({});
+  model::Executor executor(threads);
+  for (size_t done = 0; done < tokens.size();) {
+    const size_t left = tokens.size() - done, count = left > alone ? std::min<size_t>(512, left - alone) : 1;
+    const auto first_pos = static_cast<int32_t>(done);
+    attention.begin_run(static_cast<uint32_t>(count), first_pos);
+    model::DecoderGraph graph(toy(), attention, static_cast<uint32_t>(count), model::Outputs::kLast);
+    REQUIRE(graph.run(executor, tokens.subspan(done, count), first_pos, nullptr));
+    done += count;
+    if (done == tokens.size()) return {graph.logits().begin(), graph.logits().end()};
+  }
+  return {};
+}
+
 double total(std::span<const float> values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
 }  // namespace
+
+TEST_CASE("decoding by parts, short and long ones, equals reading in batches, and not a bit depends on threads") {
+  Rng rng(2);
+  std::vector<int32_t> tokens(4500);  // of two heads: beyond 8,192 rows a layer parts grow
+  for (int32_t& token : tokens) token = static_cast<int32_t>(rng.below(kVocabulary));
+  for (const size_t length : {size_t{700}, size_t{4097}, tokens.size()}) {
+    CAPTURE(length);
+    const std::span<const int32_t> text = std::span(tokens).first(length);
+    const std::vector<float> batched = last_logits(text, 0, 2), decoded = last_logits(text, 3, 2);
+    REQUIRE(batched.size() == kVocabulary);
+    double spread = 0, difference = 0;
+    for (size_t index = 0; index < batched.size(); ++index) {
+      spread = std::max(spread, std::abs(double{batched[index]}));
+      difference = std::max(difference, std::abs(double{batched[index]} - double{decoded[index]}));
+    }
+    CHECK(difference <= 1e-4 * spread);
+    CHECK(last_logits(text, 3, 1) == decoded);
+  }
+}
 
 TEST_CASE("attention sums add up to the number of queries") {
   const kv::Store store = recorded(333, 100, 32, 2);
