@@ -127,6 +127,27 @@ TEST_CASE("a record of lines fills the context and its questions have one right 
   CHECK(many.count > 676);  // more than there are names of two words
 }
 
+TEST_CASE("a full cache of coarser rows is measured against the full f16 cache") {
+  const TemporaryFolder folder;
+  const std::string text = folder.file("novel.txt", story(2000));
+  const auto full = [&](const char* name, const std::vector<std::string>& types) {
+    const std::string output = folder.path(name);
+    std::vector<std::string> command = quick(text, output, "none");
+    command.insert(command.end(), types.begin(), types.end());
+    const Outcome outcome = kvmerger(command);
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return row_of(rows_of(output), "none", "");
+  };
+  const Json both = full("both.jsonl", {"-ctk", "q8_0", "-ctv", "q8_0"}), values = full("v.jsonl", {"-ctv", "q8_0"});
+  CHECK(both.at("cache_type").text() == "q8_0");
+  CHECK(values.at("cache_type").text() == "f16/q8_0");
+  for (const Json* row : {&both, &values}) {
+    CHECK(row->at("kl").number() > 1e-9);
+    CHECK(row->at("kl").number() < 0.01);
+  }
+}
+
 TEST_CASE("the full cache loses nothing, smaller ones do, and rows tell what was done") {
   const TemporaryFolder folder;
   const std::string text = folder.file("novel.txt", story(2000)), output = folder.path("out.jsonl");
