@@ -15,8 +15,9 @@ namespace kvmerger::engine {
 namespace {
 
 // Decoding splits a layer's rows into some kLayerParts parts of the same length, none shorter than kLeastPartRows: a
-// part begins with rows that nobody has fetched ahead, so few of them, but enough for threads to share. Prefill splits
-// the queries into blocks. Neither depends on the number of threads, and so neither does the order of additions.
+// part begins with rows that nobody has fetched ahead, so few of them, but enough for up to some 16 threads to share
+// evenly. Prefill splits the queries into blocks. Neither depends on the number of threads, and so neither does the
+// order of additions.
 constexpr uint32_t kLayerParts = 32;
 constexpr uint32_t kLeastPartRows = 256;
 constexpr uint32_t kBlockQueries = 48;

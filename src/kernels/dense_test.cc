@@ -24,6 +24,7 @@ std::vector<float> random_matrix(Rng& rng, size_t size) {
 
 TEST_CASE("the lower triangle of a product with its own transpose") {
   on_every_target([] {
+    INFO(std::string(target_name()));
     Rng rng(4);
     for (const auto& [m, n] : std::vector<std::array<uint32_t, 2>>{{1, 1}, {6, 300}, {17, 64}, {40, 5}, {216, 33}}) {
       const std::vector<float> a = random_matrix(rng, m * n);
@@ -39,6 +40,7 @@ TEST_CASE("the lower triangle of a product with its own transpose") {
 
 TEST_CASE("dense products of all strides and odd sizes: as in double precision") {
   on_every_target([] {
+    INFO(std::string(target_name()));
     Rng rng(3);
     for (const auto& [m, k, n] : std::vector<std::array<uint32_t, 3>>{
              {1, 1, 1}, {6, 64, 16}, {7, 65, 17}, {13, 300, 40}, {256, 20, 33}, {5, 257, 100}, {12, 512, 31}}) {
@@ -69,6 +71,7 @@ TEST_CASE("dense products of all strides and odd sizes: as in double precision")
 
 TEST_CASE("dense products with a vector, from both sides") {
   on_every_target([] {
+    INFO(std::string(target_name()));
     Rng rng(4);
     for (const auto& [m, n] : std::vector<std::array<uint32_t, 2>>{{1, 1}, {3, 7}, {40, 131}, {9, 64}}) {
       const std::vector<float> a = random_matrix(rng, m * n), x = random_matrix(rng, n), y = random_matrix(rng, m);
@@ -95,6 +98,7 @@ TEST_CASE("dense products with a vector, from both sides") {
 
 TEST_CASE("rows of exponentials: the largest found or given, with and without bias") {
   on_every_target([] {
+    INFO(std::string(target_name()));
     Rng rng(5);
     const uint32_t m = 5, n = 37;
     const std::vector<float> logits = random_matrix(rng, m * n), bias = random_matrix(rng, n);

@@ -14,9 +14,8 @@ enum class TokenFormat : uint8_t {
   kQ4_1,
   // An output's scale in f16, then 32 int8. Q8_0.
   kQ8_0,
-  // As ggml repacks Q4_0 (its block_q4_0x8): eight outputs' scales in f16; eight bytes of each output, inputs 0-7 in
-  // the
-  // lower halves and 16-23 in the upper ones; then the same of inputs 8-15 and 24-31. Signed. Q8_0.
+  // As ggml repacks Q4_0 (its block_q4_0x8): eight outputs' scales in f16, then eight bytes of each output with inputs
+  // 0-7 in the lower halves and 16-23 in the upper ones, then the same of inputs 8-15 and 24-31. Signed. Q8_0.
   kPackedQ4,
 };
 

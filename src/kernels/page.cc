@@ -113,9 +113,9 @@ void copy_quantised(uint32_t head_dim, const std::byte* from, uint32_t from_slot
 template <Index kIndex>
 void write_quantised(std::byte* part, uint32_t head_dim, uint32_t slot, uint32_t count, const float* rows,
                      size_t stride) {
+  int8_t* to = reinterpret_cast<int8_t*>(part);
   for (uint32_t index = 0; index < count; ++index) {
     const float* row = rows + index * stride;
-    int8_t* to = reinterpret_cast<int8_t*>(part);
     for (uint32_t first = 0; first < head_dim; first += kScaleBlock) {
       const uint32_t last = std::min(first + kScaleBlock, head_dim);
       float largest = 0;
