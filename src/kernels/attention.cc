@@ -140,8 +140,9 @@ class Attention {
       here = convert(here, std::min(kTilePages, pages - first));
       return {first_row, {here, here}};
     }
-    const bool last = first + 2 * kTilePages > pages;
-    return {first_row, {here, last ? here : here + kTilePages}};
+    // The next four pages, or the last four when there are fewer: a partly filled tile is fetched, too.
+    const uint32_t next = first + kTilePages;
+    return {first_row, {here, head_.pages + std::min(next, std::max(next, pages) - kTilePages)}};
   }
 
   // Copies of pages with the parts that are to be converted as f32.
@@ -202,7 +203,9 @@ class Attention {
 
     const auto biased = [](const PageView& page) { return page.bias != nullptr; };
     const PageView* here = tile.pages.here;
-    const SoftmaxTile softmax{tile.pages, pages, std::any_of(here, here + pages, biased)};
+    const bool converted = convert_key_ || convert_value_;  // then nothing is fetched ahead
+    const SoftmaxTile softmax{tile.pages, pages, std::any_of(here, here + pages, biased),
+                              converted ? 0 : part_bytes(head_.key_type, head_.head_dim)};
     float factors[kMaxBlock];
     for (uint32_t query = 0; query < count; ++query) {
       const uint32_t columns = seen(first + query, tile.first_row);

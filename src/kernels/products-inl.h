@@ -128,7 +128,8 @@ struct Sums {
   }
 };
 
-// The pages that a product works on, and those whose same part is needed later and meanwhile comes into the cache.
+// The pages that a product works on, and as many whose same part meanwhile comes into the cache: those of the next
+// tile.
 struct TilePages {
   const PageView* here;
   const PageView* ahead;

@@ -43,8 +43,8 @@ HWY_INLINE float steps_per_unit(float largest) {
 }
 
 // Behind a page's keys or values: [blocks][16].
-HWY_INLINE const Half* scales_of(const int8_t* part, uint32_t head_dim) {
-  return reinterpret_cast<const Half*>(part + size_t{kPageRows} * head_dim);
+HWY_INLINE const Half* scales_of(const int8_t* part, size_t head_dim) {
+  return reinterpret_cast<const Half*>(part + kPageRows * head_dim);
 }
 
 // M sums of 16 columns. += left pair of each row times a step of a panel.
@@ -201,15 +201,14 @@ class PackedProbabilities {
     HWY_ALIGN float products[M][kTileRows];
     Slots most[M];
     HWY_UNROLL(16)
-    for (int row = 0; row < M; ++row) most[row] = hn::Set(kSlots, 1e-30f);  // more than 0, to divide by
-    const size_t pages = pages_of(tile.rows);
-    const size_t scales = kPageRows * (columns + block * sizeof(Half));
+    for (size_t row = 0; row < M; ++row) most[row] = hn::Set(kSlots, 1e-30f);  // more than 0, to divide by
+    const size_t pages = pages_of(tile.rows), first = block * kPageRows;
     for (size_t page = 0; page < pages; ++page) {
-      const Half* from = reinterpret_cast<const Half*>(values_of<int8_t>(tile.pages.here[page]) + scales);
-      hwy::Prefetch(values_of<int8_t>(tile.pages.ahead[page]) + scales);
+      const Half* scales = scales_of(values_of<int8_t>(tile.pages.here[page]), columns) + first;
+      hwy::Prefetch(scales_of(values_of<int8_t>(tile.pages.ahead[page]), columns) + first);
       HWY_UNROLL(16)
       for (size_t slot = 0; slot < kPageRows; slot += kSlotLanes) {
-        const Slots scale = hn::PromoteTo(kSlots, hn::LoadU(hn::Rebind<Half, SlotTag>(), from + slot));
+        const Slots scale = hn::PromoteTo(kSlots, hn::LoadU(hn::Rebind<Half, SlotTag>(), scales + slot));
         HWY_UNROLL(16)
         for (size_t row = 0; row < M; ++row) {
           const float* probability = tile.probabilities + row * kTileRows + page * kPageRows + slot;
@@ -219,11 +218,12 @@ class PackedProbabilities {
         }
       }
     }
+    Slots inverse[M];
     HWY_UNROLL(16)
-    for (int row = 0; row < M; ++row) {
+    for (size_t row = 0; row < M; ++row) {
       const Slots largest = hn::MaxOfLanes(kSlots, most[row]);
       steps_[row] = hn::GetLane(largest) * (1 / kMostSteps);
-      most[row] = hn::Div(hn::Set(kSlots, kMostSteps), largest);
+      inverse[row] = hn::Div(hn::Set(kSlots, kMostSteps), largest);
     }
     for (size_t page = 0; page < pages; ++page) {
       HWY_UNROLL(16)
@@ -231,8 +231,8 @@ class PackedProbabilities {
         HWY_UNROLL(16)
         for (size_t row = 0; row < M; ++row) {
           const float* from = products[row] + page * kPageRows + slot;
-          const auto even = rounded(from, most[row]);
-          const auto odd = hn::ShiftLeft<16>(rounded(from + kPairs, most[row]));
+          const auto even = rounded(from, inverse[row]);
+          const auto odd = hn::ShiftLeft<16>(rounded(from + kPairs, inverse[row]));
           const hn::Repartition<int16_t, SlotTag> shorts;
           hn::Store(hn::BitCast(kSlotIntegers, hn::OddEven(hn::BitCast(shorts, odd), hn::BitCast(shorts, even))),
                     kSlotIntegers, pairs_[row] + page * kPairs + slot);
@@ -251,10 +251,10 @@ class PackedProbabilities {
   static constexpr hn::RebindToSigned<SlotTag> kSlotIntegers{};
   static constexpr uint32_t kSlotLanes = hn::MaxLanes(kSlots);
 
-  // Whole steps of a probability, in the low 16 bits.
-  static HWY_INLINE auto rounded(const float* probability, Slots inverse) {
+  // Whole steps of a product, in the low 16 bits.
+  static HWY_INLINE auto rounded(const float* product, Slots inverse) {
     const Slots magic = hn::Set(kSlots, 0x1p23f);  // adding it rounds to a whole number
-    return hn::BitCast(kSlotIntegers, hn::MulAdd(hn::Load(kSlots, probability), inverse, magic));
+    return hn::BitCast(kSlotIntegers, hn::MulAdd(hn::Load(kSlots, product), inverse, magic));
   }
 
   HWY_ALIGN int32_t pairs_[M][kTileRows / 2];

@@ -55,8 +55,9 @@ HWY_INLINE Vector largest_logits(const float* logits, uint32_t columns) {
 
 struct SoftmaxTile {
   TilePages pages;
-  uint32_t count;  // of pages
-  bool biased;     // one of them has biases
+  uint32_t count;    // of pages
+  bool biased;       // one of them has biases
+  size_t key_bytes;  // of a page ahead that may be fetched
 };
 
 // Adds biases to one query's logits [pages * 16], holds them within the limit and hides the columns from `seen` on.
@@ -85,8 +86,8 @@ struct Running {
 // Makes one query's logits of a tile ready and follows their maximum. Returns the factor for what was summed before.
 HWY_INLINE float raise_max(const SoftmaxTile& tile, float* logits, uint32_t seen, Running& running) {
   const uint32_t columns = tile.count * kPageRows;
-  // The usual case: nothing to hide or to add, and nothing above the maximum, which is within the limit.
-  if (!tile.biased && seen >= columns &&
+  // The usual case: nothing to hide or to add, and nothing above the maximum, which is within the limits.
+  if (!tile.biased && seen >= columns && running.max > -kHighestLogit &&
       hn::AllTrue(kFloats, hn::Le(largest_logits(logits, columns), hn::Set(kFloats, running.max)))) {
     return 1.0f;
   }
@@ -99,9 +100,9 @@ HWY_INLINE float raise_max(const SoftmaxTile& tile, float* logits, uint32_t seen
   return factor;
 }
 
-// Lines of each page of the next tile that one query's softmax fetches. Scoring asks for all of its keys, and for more
-// lines in a row than a core waits for at a time, after which memory rested until values are added up: to ask again for
-// some takes a twelfth (f16) to an eighth (q8_0) off decoding over rows that are in no cache.
+// Lines of each page of the next tile's keys that one query's softmax fetches. Scoring asks for all of its keys, and
+// for more lines in a row than a core waits for at a time, after which memory rested until values are added up: to ask
+// again for some takes a twelfth (f16) to an eighth (q8_0) off decoding over rows that are in no cache.
 constexpr size_t kFetchedLines = 6;
 
 // The logits of the tile's query number `query` become 2^(logit - running maximum). Returns the factor for what was
@@ -114,10 +115,13 @@ HWY_INLINE float softmax_tile(const SoftmaxTile& tile, uint32_t query, float* lo
   const float factor = raise_max(tile, logits, seen, running);
   const Vector max = hn::Set(kFloats, running.max);
   Vector sum = load(running.sums);
+  const size_t fetched = query * kFetchedLines * kLineBytes;
   for (uint32_t page = 0; page < tile.count; ++page, logits += kPageRows) {
-    const std::byte* lines = tile.pages.ahead[page].key + query * kFetchedLines * kLineBytes;
-    HWY_UNROLL(16)
-    for (size_t line = 0; line < kFetchedLines; ++line) hwy::Prefetch(lines + line * kLineBytes);
+    if (fetched < tile.key_bytes) {
+      const std::byte* lines = tile.pages.ahead[page].key + fetched;
+      HWY_UNROLL(16)
+      for (size_t line = 0; line < kFetchedLines; ++line) hwy::Prefetch(lines + line * kLineBytes);
+    }
     HWY_UNROLL(16)
     for (uint32_t lane = 0; lane < kPageRows; lane += kLanes) {
       const Vector probability = exp2_of_negative(hn::Sub(load(logits + lane), max));
