@@ -8,6 +8,7 @@
 // the kernels keep vectors in arrays. All others are built, so that the reference can be chosen on every machine.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV | HWY_SSSE3)
 #define HWY_COMPILE_ALL_ATTAINABLE
+#define HWY_WANT_AVX3_DL  // it has products of bytes and pairs with sums
 
 namespace kvmerger::kernels {
 

@@ -29,7 +29,7 @@ constexpr Floats kFloats;
 constexpr uint32_t kLanes = hn::MaxLanes(kFloats);
 constexpr int kVectors = 16 / kLanes;  // of one panel, that is 16 columns
 // Vectors of sums that the registers hold beside the operands, and the queries of one block that follow from it.
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
 constexpr int kSums = 24;
 constexpr uint32_t kMaxBlock = 12;
 #elif HWY_TARGET == HWY_NEON
@@ -51,6 +51,13 @@ constexpr int panels_at_once(int queries) {
 }
 
 constexpr size_t kLineBytes = 64;  // of a cache line
+
+// Into the second cache level: a core waits for few lines in its first one at a time, so that rows asked for there came
+// no faster than one after the other, and the sum of arithmetic and memory was the time.
+HWY_INLINE void fetch(const void* line) {
+  constexpr int kReads = 0, kSecondLevel = 2;
+  __builtin_prefetch(line, kReads, kSecondLevel);
+}
 
 HWY_INLINE Vector load(const float* from) { return hn::LoadU(kFloats, from); }
 HWY_INLINE Vector load(const Half* from) { return hn::PromoteTo(kFloats, hn::LoadU(hn::Rebind<Half, Floats>(), from)); }
@@ -81,7 +88,7 @@ struct Sums {
     for (size_t k = 0; k < depth; ++k, a += kColumn) {
       if (k % kAhead == 0) {
         HWY_UNROLL(16)
-        for (int index = 0; index < P; ++index) hwy::Prefetch(ahead[index] + k * stride);
+        for (int index = 0; index < P; ++index) fetch(ahead[index] + k * stride);
       }
       if constexpr (M < P * kVectors) {
         add_products(a, a_row, panel, k * stride);

@@ -47,32 +47,52 @@ HWY_INLINE const Half* scales_of(const int8_t* part, size_t head_dim) {
   return reinterpret_cast<const Half*>(part + kPageRows * head_dim);
 }
 
-// M sums of 16 columns. += left pair of each row times a step of a panel.
-template <int M>
+// Panels worked on at once: where one instruction multiplies and adds, sums must outnumber the cycles it takes.
+constexpr int pair_panels_at_once(int queries) { return kVectors == 1 ? panels_at_once(queries) : 1; }
+
+// sum + the products of two pairs in each lane.
+HWY_INLINE IntegerVector add_pair_products(IntegerVector sum, ShortVector a, ShortVector b) {
+#if HWY_TARGET == HWY_AVX3_DL  // Highway 1.0 has no name for it
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
+  return sum;
+#else
+  IntegerVector high = hn::Zero(kIntegers);
+  const IntegerVector low = hn::ReorderWidenMulAccumulate(kIntegers, a, b, high, high);
+  return hn::Add(sum, hn::RearrangeToOddPlusEven(low, high));
+#endif
+}
+
+// M sums of the columns of P panels, 16 each. += left pair of each row times a step of a panel.
+template <int M, int P>
 struct PairSums {
-  IntegerVector at[M][kVectors];
+  IntegerVector at[M][P * kVectors];
 
   HWY_INLINE PairSums() {
     HWY_UNROLL(16)
     for (int row = 0; row < M; ++row) {
       HWY_UNROLL(16)
-      for (int vector = 0; vector < kVectors; ++vector) at[row][vector] = hn::Zero(kIntegers);
+      for (int vector = 0; vector < P * kVectors; ++vector) at[row][vector] = hn::Zero(kIntegers);
     }
   }
 
-  // kSteps of them; what step s multiplies by in row r is at s * stride + r * row_stride of left, in 32 bits. Meanwhile
-  // `ahead`, a panel needed later, comes into the cache.
+  // kSteps of them, the first at `offset` of each panel; what step s multiplies by in row r is at s * stride +
+  // r * row_stride of left, in 32 bits. Meanwhile `ahead`, panels needed later, come into the cache.
   template <size_t kSteps, class Left>
-  HWY_INLINE void add(const int8_t* panel, const int8_t* ahead, const Left* left, size_t stride, size_t row_stride) {
+  HWY_INLINE void add(const int8_t* const (&panel)[P], const int8_t* const (&ahead)[P], size_t offset, const Left* left,
+                      size_t stride, size_t row_stride) {
     HWY_UNROLL(16)
     for (size_t step = 0; step < kSteps; ++step) {
-      if (step % (kLineBytes / kPairBytes) == 0) hwy::Prefetch(ahead + step * kPairBytes);
-      ShortVector right[kVectors];
+      ShortVector right[P * kVectors];
       HWY_UNROLL(16)
-      for (int vector = 0; vector < kVectors; ++vector) {
-        const hn::Rebind<int8_t, Shorts> bytes;
-        const size_t at = step * kPairBytes + static_cast<size_t>(vector) * 2 * kLanes;
-        right[vector] = hn::PromoteTo(kShorts, hn::LoadU(bytes, panel + at));
+      for (size_t index = 0; index < P; ++index) {
+        const size_t here = offset + step * kPairBytes;
+        if (step % (kLineBytes / kPairBytes) == 0) fetch(ahead[index] + here);
+        HWY_UNROLL(16)
+        for (size_t vector = 0; vector < kVectors; ++vector) {
+          const hn::Rebind<int8_t, Shorts> bytes;
+          const auto stored = hn::LoadU(bytes, panel[index] + here + vector * 2 * kLanes);
+          right[index * kVectors + vector] = hn::PromoteTo(kShorts, stored);
+        }
       }
       HWY_UNROLL(16)
       for (int row = 0; row < M; ++row) {
@@ -80,10 +100,8 @@ struct PairSums {
             kShorts,
             hn::Set(hn::Rebind<Left, Integers>(), left[step * stride + static_cast<size_t>(row) * row_stride]));
         HWY_UNROLL(16)
-        for (int vector = 0; vector < kVectors; ++vector) {
-          IntegerVector high = hn::Zero(kIntegers);
-          const IntegerVector low = hn::ReorderWidenMulAccumulate(kIntegers, pair, right[vector], high, high);
-          at[row][vector] = hn::Add(at[row][vector], hn::RearrangeToOddPlusEven(low, high));
+        for (int vector = 0; vector < P * kVectors; ++vector) {
+          at[row][vector] = add_pair_products(at[row][vector], pair, right[vector]);
         }
       }
       keep_order();
@@ -97,7 +115,7 @@ struct PairSums {
     HWY_UNROLL(16)
     for (int row = 0; row < M; ++row) {
       HWY_UNROLL(16)
-      for (int vector = 0; vector < kVectors; ++vector) asm("" : "+v"(at[row][vector].raw));
+      for (int vector = 0; vector < P * kVectors; ++vector) asm("" : "+v"(at[row][vector].raw));
     }
 #endif
   }
@@ -132,63 +150,67 @@ HWY_INLINE void pack_q8_queries(const float* const* data, uint32_t queries, uint
   }
 }
 
-// logits [M, kTileRows], columns of one page = queries packed by pack_q8_queries * keys.
-template <int M>
-HWY_INLINE void score_q8_page(const float* packed, uint32_t head_dim, const int8_t* keys, const int8_t* ahead,
-                              float* logits) {
-  const Half* scales = scales_of(keys, head_dim);
-  const int8_t* scales_ahead = ahead + size_t{kPageRows} * head_dim;
-  Vector found[M][kVectors];
+// logits [M, kTileRows], columns of P pages = queries packed by pack_q8_queries * keys.
+template <int M, int P>
+HWY_INLINE void score_q8_panels(const float* packed, uint32_t head_dim, const TilePages& pages, uint32_t first_page,
+                                float* logits) {
+  const int8_t *keys[P], *ahead[P];
+  const Half* scales[P];
+  for (uint32_t page = 0; page < P; ++page) {
+    keys[page] = keys_of<int8_t>(pages.here[first_page + page]);
+    ahead[page] = keys_of<int8_t>(pages.ahead[first_page + page]);
+    scales[page] = scales_of(keys[page], head_dim);
+    for (uint32_t dim = 0; dim < head_dim; dim += 2 * kScaleBlock) {  // a line holds the scales of two blocks
+      fetch(ahead[page] + size_t{kPageRows} * head_dim + dim);
+    }
+  }
+  Vector found[M][P * kVectors];
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
     HWY_UNROLL(16)
-    for (int vector = 0; vector < kVectors; ++vector) found[row][vector] = hn::Zero(kFloats);
+    for (int vector = 0; vector < P * kVectors; ++vector) found[row][vector] = hn::Zero(kFloats);
   }
-  const auto add_block = [&](const PairSums<M>& sums, uint32_t pairs) HWY_ATTR {
-    packed += size_t{pairs} * M, keys += pairs * kPairBytes, ahead += pairs * kPairBytes;
+  const auto add_block = [&](const PairSums<M, P>& sums, size_t block) HWY_ATTR {
     HWY_UNROLL(16)
-    for (int vector = 0; vector < kVectors; ++vector) {
-      const Vector scale = load(scales + static_cast<size_t>(vector) * kLanes);
+    for (size_t vector = 0; vector < P * kVectors; ++vector) {
+      const Vector scale = load(scales[vector / kVectors] + block * kPageRows + vector % kVectors * kLanes);
       HWY_UNROLL(16)
       for (int row = 0; row < M; ++row) {
         const Vector step = hn::Mul(scale, hn::Set(kFloats, packed[row]));
         found[row][vector] = hn::MulAdd(hn::ConvertTo(kFloats, sums.at[row][vector]), step, found[row][vector]);
       }
     }
-    packed += M, scales += kPageRows;
+    packed += M;
   };
-  for (uint32_t dim = 0; dim < head_dim; dim += 2 * kScaleBlock) {  // a line holds the scales of two blocks
-    hwy::Prefetch(scales_ahead + dim);
-  }
   uint32_t first = 0;
   for (; first + kScaleBlock <= head_dim; first += kScaleBlock) {
-    PairSums<M> sums;
-    sums.template add<kScaleBlock / 2>(keys, ahead, packed, M, 1);
-    add_block(sums, kScaleBlock / 2);
+    PairSums<M, P> sums;
+    sums.template add<kScaleBlock / 2>(keys, ahead, size_t{first} * kPageRows, packed, M, 1);
+    packed += size_t{kScaleBlock / 2} * M;
+    add_block(sums, first / kScaleBlock);
   }
   if (first < head_dim) {
-    PairSums<M> sums;
-    const uint32_t pairs = (head_dim - first) / 2;
-    for (size_t pair = 0; pair < pairs; ++pair) {
-      sums.template add<1>(keys + pair * kPairBytes, ahead + pair * kPairBytes, packed + pair * M, M, 1);
+    PairSums<M, P> sums;
+    for (uint32_t dim = first; dim < head_dim; dim += 2, packed += M) {
+      sums.template add<1>(keys, ahead, size_t{dim} * kPageRows, packed, M, 1);
     }
-    add_block(sums, pairs);
+    add_block(sums, first / kScaleBlock);
   }
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
     HWY_UNROLL(16)
-    for (int vector = 0; vector < kVectors; ++vector) {
-      hn::StoreU(found[row][vector], kFloats, logits + row * kTileRows + vector * kLanes);
+    for (int vector = 0; vector < P * kVectors; ++vector) {
+      hn::StoreU(found[row][vector], kFloats, logits + row * kTileRows + first_page * kPageRows + vector * kLanes);
     }
   }
 }
 
 template <int M>
 void score_q8_pages(const float* packed, uint32_t head_dim, const TilePages& pages, uint32_t count, float* logits) {
-  for (uint32_t page = 0; page < count; ++page) {
-    score_q8_page<M>(packed, head_dim, keys_of<int8_t>(pages.here[page]), keys_of<int8_t>(pages.ahead[page]),
-                     logits + page * kPageRows);
-  }
+  constexpr uint32_t kPanels = pair_panels_at_once(M);
+  uint32_t page = 0;
+  for (; page + kPanels <= count; page += kPanels) score_q8_panels<M, kPanels>(packed, head_dim, pages, page, logits);
+  for (; page < count; ++page) score_q8_panels<M, 1>(packed, head_dim, pages, page, logits);
 }
 
 // Probabilities times the scales of one block of columns as int16, for a tile of values: [M, kTileRows / 2] pairs of
@@ -205,7 +227,7 @@ class PackedProbabilities {
     const size_t pages = pages_of(tile.rows), first = block * kPageRows;
     for (size_t page = 0; page < pages; ++page) {
       const Half* scales = scales_of(values_of<int8_t>(tile.pages.here[page]), columns) + first;
-      hwy::Prefetch(scales_of(values_of<int8_t>(tile.pages.ahead[page]), columns) + first);
+      fetch(scales_of(values_of<int8_t>(tile.pages.ahead[page]), columns) + first);
       HWY_UNROLL(16)
       for (size_t slot = 0; slot < kPageRows; slot += kSlotLanes) {
         const Slots scale = hn::PromoteTo(kSlots, hn::LoadU(hn::Rebind<Half, SlotTag>(), scales + slot));
@@ -261,26 +283,30 @@ class PackedProbabilities {
   float steps_[M];
 };
 
-// acc [M, 16 columns] = acc * factor + P V, from column on, a multiple of 16.
-template <int M>
-HWY_INLINE void add_q8_panel(const ValueTile& tile, const PackedProbabilities<M>& probabilities, const float* factors,
-                             size_t column, float* acc, size_t columns) {
-  PairSums<M> sums;
+// acc [M, columns of P panels] = acc * factor + P V, from column on, a multiple of 16.
+template <int M, int P>
+HWY_INLINE void add_q8_panels(const ValueTile& tile, const PackedProbabilities<M>& probabilities, const float* factors,
+                              size_t column, float* acc, size_t columns) {
+  PairSums<M, P> sums;
   const size_t pages = pages_of(tile.rows);
   for (size_t page = 0; page < pages; ++page) {
-    const int8_t* panel = values_of<int8_t>(tile.pages.here[page]) + column * kPageRows;
-    const int8_t* ahead = values_of<int8_t>(tile.pages.ahead[page]) + column * kPageRows;
+    const int8_t *panel[P], *ahead[P];
+    for (size_t index = 0; index < P; ++index) {
+      const size_t first = (column + index * 16) * kPageRows;
+      panel[index] = values_of<int8_t>(tile.pages.here[page]) + first;
+      ahead[index] = values_of<int8_t>(tile.pages.ahead[page]) + first;
+    }
     const int32_t* left = probabilities.pairs(page);
     HWY_UNROLL(1)
-    for (uint32_t pair = 0; pair < kPairs; pair += 4, left += 4, panel += 4 * kPairBytes, ahead += 4 * kPairBytes) {
-      sums.template add<4>(panel, ahead, left, 1, kTileRows / 2);
+    for (uint32_t pair = 0; pair < kPairs; pair += 4) {
+      sums.template add<4>(panel, ahead, size_t{pair} * kPairBytes, left + pair, 1, kTileRows / 2);
     }
   }
   HWY_UNROLL(16)
   for (int row = 0; row < M; ++row) {
     const Vector factor = hn::Set(kFloats, factors[row]), step = hn::Set(kFloats, probabilities.step(row));
     HWY_UNROLL(16)
-    for (int vector = 0; vector < kVectors; ++vector) {
+    for (int vector = 0; vector < P * kVectors; ++vector) {
       float* to = acc + static_cast<size_t>(row) * columns + column + static_cast<size_t>(vector) * kLanes;
       const Vector sum = hn::Mul(hn::ConvertTo(kFloats, sums.at[row][vector]), step);
       hn::StoreU(hn::MulAdd(load(to), factor, sum), kFloats, to);
@@ -291,12 +317,15 @@ HWY_INLINE void add_q8_panel(const ValueTile& tile, const PackedProbabilities<M>
 // acc [M, columns] = acc * factor + P V; columns is a multiple of 16.
 template <int M>
 void add_q8_values(const ValueTile& tile, const float* factors, float* acc, size_t columns) {
+  constexpr size_t kColumns = std::min<size_t>(pair_panels_at_once(M) * 16, kScaleBlock);
   for (size_t first = 0; first < columns; first += kScaleBlock) {
     const PackedProbabilities<M> probabilities(tile, columns, first / kScaleBlock);
     const size_t last = std::min(first + kScaleBlock, columns);
-    for (size_t column = first; column < last; column += 16) {
-      add_q8_panel<M>(tile, probabilities, factors, column, acc, columns);
+    size_t column = first;
+    for (; column + kColumns <= last; column += kColumns) {
+      add_q8_panels<M, kColumns / 16>(tile, probabilities, factors, column, acc, columns);
     }
+    for (; column < last; column += 16) add_q8_panels<M, 1>(tile, probabilities, factors, column, acc, columns);
   }
 }
 

@@ -120,7 +120,7 @@ HWY_INLINE float softmax_tile(const SoftmaxTile& tile, uint32_t query, float* lo
     if (fetched < tile.key_bytes) {
       const std::byte* lines = tile.pages.ahead[page].key + fetched;
       HWY_UNROLL(16)
-      for (size_t line = 0; line < kFetchedLines; ++line) hwy::Prefetch(lines + line * kLineBytes);
+      for (size_t line = 0; line < kFetchedLines; ++line) fetch(lines + line * kLineBytes);
     }
     HWY_UNROLL(16)
     for (uint32_t lane = 0; lane < kPageRows; lane += kLanes) {
