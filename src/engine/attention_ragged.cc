@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/work_shares.h"
 
 namespace kvmerger::engine {
 namespace {
@@ -52,8 +53,8 @@ struct RaggedAttention::LayerOp {
   RaggedAttention* port;
   uint32_t layer;
   uint32_t part_rows = kLeastPartRows;  // of one part when decoding
-  uint32_t parts = 0;                   // of the longest head
-  std::atomic<uint32_t> next{0};        // next unit of work; reset by append, which runs before attend
+  std::vector<uint32_t> first_unit;     // [heads + 1] a head's units of work: parts, blocks or slots
+  WorkShares shares;                    // of all heads' units; reset by append, which runs before attend
 };
 
 // The queries of one block: `tokens` consecutive tokens x the query heads of one KV head.
@@ -77,9 +78,8 @@ RaggedAttention::RaggedAttention(const model::DecoderConfig& config, kv::Store& 
       statistics_seconds_(threads) {
   KVM_CHECK(group_ <= kernels::kMaxQueries);
   for (uint32_t layer = 0; layer < config.layers; ++layer) {
-    layers_.push_back(std::make_unique<LayerOp>());
-    layers_.back()->port = this;
-    layers_.back()->layer = layer;
+    layers_.push_back(
+        std::make_unique<LayerOp>(this, layer, kLeastPartRows, std::vector<uint32_t>(heads_ + 1), WorkShares(threads)));
   }
 }
 
@@ -110,16 +110,15 @@ double RaggedAttention::statistics_seconds() const {
 }
 
 void RaggedAttention::split(LayerOp& op) const {
-  uint32_t most = 0;
   uint64_t all = 0;
-  for (uint32_t head = 0; head < heads_; ++head) {
-    const uint32_t rows = store_.rows(op.layer, head) + tokens_;
-    most = std::max(most, rows);
-    all += rows;
-  }
+  for (uint32_t head = 0; head < heads_; ++head) all += store_.rows(op.layer, head) + tokens_;
   const uint64_t step = uint64_t{kLayerParts} * kLeastPartRows;
   op.part_rows = static_cast<uint32_t>((all + step - 1) / step) * kLeastPartRows;
-  op.parts = parts_of(most, op.part_rows);
+  for (uint32_t head = 0; head < heads_; ++head) {
+    const uint32_t parts = parts_of(store_.rows(op.layer, head) + tokens_, op.part_rows);
+    const uint32_t units = decoding() ? parts : recording_.any_stat() ? kSlots : blocks();
+    op.first_unit[head + 1] = op.first_unit[head] + units;
+  }
 }
 
 uint32_t RaggedAttention::block_tokens() const { return std::max(1U, kBlockQueries / group_); }
@@ -138,11 +137,13 @@ void RaggedAttention::begin_run(uint32_t tokens, int32_t first_pos) {
   scratch_floats_ =
       block_state(queries) + kernels::attend_scratch(queries, max_rows_, head_dim_, recording_.any_stat());
   if (scratch_.size() < threads_ * scratch_floats_) scratch_.resize(threads_ * scratch_floats_);
-  if (tokens == 1 && !recording_.any_stat()) {
+  for (const auto& op : layers_) split(*op);
+  if (decoding()) {
     max_parts_ = 0;
     for (const auto& op : layers_) {
-      split(*op);
-      max_parts_ = std::max(max_parts_, op->parts);
+      for (uint32_t head = 0; head < heads_; ++head) {
+        max_parts_ = std::max(max_parts_, op->first_unit[head + 1] - op->first_unit[head]);
+      }
     }
     const size_t states = size_t{heads_} * max_parts_ * group_;
     if (partial_max_.size() < states) {
@@ -170,7 +171,7 @@ float* RaggedAttention::slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) 
 void RaggedAttention::append_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept {
   LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
-  if (thread == 0) op.next = 0;
+  if (thread == 0) op.shares.reset(op.first_unit.back(), static_cast<uint32_t>(threads));
   const size_t stride = size_t{port.heads_} * port.head_dim_;
   for (uint32_t head = static_cast<uint32_t>(thread); head < port.heads_; head += static_cast<uint32_t>(threads)) {
     const size_t offset = size_t{head} * port.head_dim_;
@@ -184,12 +185,12 @@ void RaggedAttention::attend_op(ggml_tensor* dst, int thread, int /*threads*/, v
   RaggedAttention& port = *op.port;
   const ggml_tensor& q = *dst->src[0];
   float* scratch = port.scratch_.data() + static_cast<size_t>(thread) * port.scratch_floats_;
-  const bool decoding = port.tokens_ == 1 && !port.recording_.any_stat();
   if (thread == 0) port.sample_queries(op, q);
-  const uint32_t per_head = decoding ? op.parts : port.recording_.any_stat() ? kSlots : port.blocks();
-  for (uint32_t unit; (unit = op.next.fetch_add(1)) < port.heads_ * per_head;) {
-    const uint32_t head = unit / per_head, index = unit % per_head;
-    if (decoding) {
+  for (uint32_t unit; (unit = op.shares.next(static_cast<uint32_t>(thread))) != WorkShares::kNone;) {
+    const auto behind = std::ranges::upper_bound(op.first_unit, unit);
+    const auto head = static_cast<uint32_t>(behind - op.first_unit.begin() - 1);
+    const uint32_t index = unit - op.first_unit[head];
+    if (port.decoding()) {
       port.attend_part(op, q, head, index, scratch);
     } else if (port.recording_.any_stat()) {
       port.attend_slot(op, q, *dst, head, index, port.seconds(thread), scratch);
@@ -210,7 +211,6 @@ void RaggedAttention::attend_part(const LayerOp& op, const ggml_tensor& q, uint3
                                   float* scratch) noexcept {
   const kernels::HeadRows rows = store_.head(op.layer, head);
   const uint32_t begin = part * op.part_rows, end = std::min(rows.rows, begin + op.part_rows);
-  if (begin >= end) return;
   std::array<const float*, kernels::kMaxQueries> queries;
   for (uint32_t member = 0; member < group_; ++member) {
     queries[member] = f32(q) + (size_t{head} * group_ + member) * head_dim_;

@@ -2,7 +2,6 @@
 // Owns the buffers of a run; knows nothing of policies. Results do not depend on the number of threads.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -63,6 +62,7 @@ class RaggedAttention final : public model::AttentionPort {
   bool recorded(kv::Stat stat) const { return recording_.stats[static_cast<size_t>(stat)]; }
   float* slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) noexcept;
   void clear_others(std::span<float> values) const noexcept;
+  bool decoding() const { return tokens_ == 1 && !recording_.any_stat(); }
   uint32_t block_tokens() const;
   uint32_t blocks() const;
   size_t block_state(uint32_t queries) const;

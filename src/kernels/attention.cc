@@ -141,8 +141,8 @@ class Attention {
       return {first_row, {here, here}};
     }
     // The next four pages, or the last four when there are fewer: a partly filled tile is fetched, too.
-    const uint32_t next = first + kTilePages;
-    return {first_row, {here, head_.pages + std::min(next, std::max(next, pages) - kTilePages)}};
+    const uint32_t next = first + kTilePages, all = pages_of(head_.rows);
+    return {first_row, {here, head_.pages + std::min(next, std::max(next, all) - kTilePages)}};
   }
 
   // Copies of pages with the parts that are to be converted as f32.
