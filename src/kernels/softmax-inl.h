@@ -117,6 +117,7 @@ HWY_INLINE float softmax_tile(const SoftmaxTile& tile, uint32_t query, float* lo
   Vector sum = load(running.sums);
   const size_t fetched = query * kFetchedLines * kLineBytes;
   for (uint32_t page = 0; page < tile.count; ++page, logits += kPageRows) {
+    if (query == 0) fetch(tile.pages.ahead[page].bias);
     if (fetched < tile.key_bytes) {
       const std::byte* lines = tile.pages.ahead[page].key + fetched;
       HWY_UNROLL(16)
