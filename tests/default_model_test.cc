@@ -135,10 +135,16 @@ TEST_CASE("the default model as it is: as near to libllama as libllama is to its
       llama_logits(DequantisedModel(default_model()).path(), tokens, KvType::kF16, false, 2);
   MESSAGE("NMSE to weights as f32: libllama ", nmse(flash, exact), ", ours ", nmse(found, exact));
   CHECK(nmse(found, exact) < nmse(flash, exact));
-  MESSAGE("NMSE: libllama to itself ", floor, ", ours to libllama ", ours, "; same argmax ",
-          same_argmax(plain, flash, vocabulary), " and ", same_argmax(found, flash, vocabulary));
+  MESSAGE("same argmax as weights as f32: libllama ", same_argmax(flash, exact, vocabulary), ", ours ",
+          same_argmax(found, exact, vocabulary));
+  CHECK(same_argmax(found, exact, vocabulary) >= same_argmax(flash, exact, vocabulary));
+  const double their_argmax = same_argmax(plain, flash, vocabulary), our_argmax = same_argmax(found, flash, vocabulary);
+  MESSAGE("NMSE: libllama to itself ", floor, ", ours to libllama ", ours, "; same argmax ", their_argmax, " and ",
+          our_argmax);
   CHECK(ours < 1.5 * floor);
-  CHECK(same_argmax(found, flash, vocabulary) >= 0.95);
+  // Some 5 % of 512 tokens are near ties, so shares of equals deviate by .01; how they fall depends on ggml's
+  // instruction set.
+  CHECK(our_argmax >= their_argmax - 0.02);
   double ours_loss = 0, their_loss = 0;
   for (size_t index = 0; index + 1 < tokens.size(); ++index) {
     ours_loss += loss(std::span(found).subspan(index * vocabulary, vocabulary), tokens[index + 1]);
