@@ -4,8 +4,9 @@
 
 namespace kvmerger {
 
-void WorkShares::reset(uint32_t units, uint32_t threads) noexcept {
-  KVM_CHECK(threads > 0 && threads <= shares_.size());
+void WorkShares::reset(uint32_t units, uint32_t threads) {
+  KVM_CHECK(threads > 0);
+  if (threads > shares_.size()) shares_ = std::vector<Share>(threads);
   const auto begin_of = [&](uint64_t thread) { return static_cast<uint32_t>(units * thread / threads); };
   for (uint32_t thread = 0; thread < shares_.size(); ++thread) {
     shares_[thread].left = thread < threads ? Range{begin_of(thread), begin_of(thread + 1)} : Range{};

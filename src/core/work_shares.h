@@ -12,10 +12,9 @@ class WorkShares {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;
 
-  explicit WorkShares(uint32_t most_threads) : shares_(most_threads) {}
-
-  // Units 0 .. units - 1 for `threads` threads, at most as many as there can be. Not while anybody calls next.
-  void reset(uint32_t units, uint32_t threads) noexcept;
+  // Units 0 .. units - 1 for `threads` threads. Not while anybody calls next. Allocates when there are more threads
+  // than ever before.
+  void reset(uint32_t units, uint32_t threads);
   // The unit that this thread is to do next; kNone when all are done or being done. Every unit is given out once.
   uint32_t next(uint32_t thread) noexcept;
 

@@ -10,7 +10,7 @@ namespace kvmerger {
 namespace {
 
 TEST_CASE("each thread gets consecutive units, and then the other half of somebody's") {
-  WorkShares shares(2);
+  WorkShares shares;
   shares.reset(7, 2);
   CHECK(shares.next(0) == 0);
   CHECK(shares.next(1) == 3);
@@ -23,18 +23,22 @@ TEST_CASE("each thread gets consecutive units, and then the other half of somebo
   CHECK(shares.next(1) == WorkShares::kNone);
 }
 
-TEST_CASE("fewer units than threads, fewer threads than there could be, and no unit at all") {
-  WorkShares shares(4);
-  shares.reset(2, 3);
-  CHECK(shares.next(0) != shares.next(0));
-  CHECK(shares.next(3) == WorkShares::kNone);
+TEST_CASE("fewer units than threads, fewer threads than before, and no unit at all") {
+  WorkShares shares;
+  shares.reset(2, 4);
+  CHECK(shares.next(0) == 0);
+  CHECK(shares.next(1) == 1);
+  for (uint32_t thread = 0; thread < 4; ++thread) CHECK(shares.next(thread) == WorkShares::kNone);
+  shares.reset(2, 2);
+  CHECK(shares.next(1) == 1);
+  CHECK(shares.next(1) == 0);
   shares.reset(0, 4);
   for (uint32_t thread = 0; thread < 4; ++thread) CHECK(shares.next(thread) == WorkShares::kNone);
 }
 
 TEST_CASE("threads that work at once do every unit once") {
   constexpr uint32_t kThreads = 4, kUnits = 997;
-  WorkShares shares(kThreads);
+  WorkShares shares;
   for (uint32_t round = 0; round < 200; ++round) {
     shares.reset(kUnits, kThreads);
     std::vector<std::atomic<uint32_t>> done(kUnits);

@@ -78,8 +78,7 @@ RaggedAttention::RaggedAttention(const model::DecoderConfig& config, kv::Store& 
       statistics_seconds_(threads) {
   KVM_CHECK(group_ <= kernels::kMaxQueries);
   for (uint32_t layer = 0; layer < config.layers; ++layer) {
-    layers_.push_back(
-        std::make_unique<LayerOp>(this, layer, kLeastPartRows, std::vector<uint32_t>(heads_ + 1), WorkShares(threads)));
+    layers_.push_back(std::make_unique<LayerOp>(this, layer, kLeastPartRows, std::vector<uint32_t>(heads_ + 1)));
   }
 }
 

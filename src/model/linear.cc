@@ -88,12 +88,18 @@ ggml_tensor* Linear::add(ggml_context* context, ggml_tensor* weight, ggml_tensor
   std::array<ggml_tensor*, 2> sources{weight, x};
   return ggml_custom_4d(context, GGML_TYPE_F32, weight->ne[1], x->ne[1], 1, 1, sources.data(), sources.size(),
                         format ? &multiply_token : &multiply_tokens, GGML_N_TASKS_MAX,
-                        &products_.emplace_back(this, format));
+                        &products_.emplace_back(this, weight, format));
 }
 
 void Linear::prepare(uint32_t threads) {
   scratch_.resize(threads * scratch_floats_);
-  for (Product& product : products_) product.next = 0;
+  for (Product& product : products_) product.prepare(threads);
+}
+
+void Linear::Product::prepare(uint32_t threads) {
+  const uint32_t outputs = outputs_of(*weight);
+  unit = token_unit(outputs, threads);
+  shares.reset(format ? (outputs + unit - 1) / unit : kernels::linear_units(rows_of(*weight)), threads);
 }
 
 float* Linear::Product::scratch(int thread) const {
@@ -104,14 +110,14 @@ void Linear::multiply_tokens(ggml_tensor* dst, int thread, int /*threads*/, void
   Product& product = *static_cast<Product*>(data);
   const kernels::WeightRows weights = rows_of(*dst->src[0]);
   const ggml_tensor& x = *dst->src[1];
-  for (uint32_t unit; (unit = product.next.fetch_add(1)) < kernels::linear_units(weights);) {
+  for (uint32_t unit; (unit = product.shares.next(static_cast<uint32_t>(thread))) != WorkShares::kNone;) {
     kernels::linear(weights, unit, static_cast<const float*>(x.data), static_cast<uint32_t>(x.ne[1]),
                     static_cast<float*>(dst->data), product.scratch(thread));
   }
 }
 
 // Every thread rounds all of x for itself, which takes less time than waiting for the others.
-void Linear::multiply_token(ggml_tensor* dst, int thread, int threads, void* data) noexcept {
+void Linear::multiply_token(ggml_tensor* dst, int thread, int /*threads*/, void* data) noexcept {
   Product& product = *static_cast<Product*>(data);
   const kernels::TokenWeights weights{dst->src[0]->data, inputs_of(*dst->src[0]), *product.format};
   const uint32_t outputs = outputs_of(*dst->src[0]);
@@ -120,9 +126,9 @@ void Linear::multiply_token(ggml_tensor* dst, int thread, int threads, void* dat
   ggml_get_type_traits_cpu(rounded)->from_float(static_cast<const float*>(dst->src[1]->data), blocks, weights.inputs);
   const auto read = rounded == GGML_TYPE_Q8_1 ? &kernels::read_q8_1 : &kernels::read_q8_0;
   const kernels::RoundedVector x = read(blocks, weights.inputs, scratch);
-  const uint32_t unit = token_unit(outputs, static_cast<uint32_t>(threads));
-  for (uint32_t first; (first = product.next.fetch_add(1) * unit) < outputs;) {
-    kernels::linear_token(weights, first, std::min(unit, outputs - first), x, static_cast<float*>(dst->data));
+  for (uint32_t unit; (unit = product.shares.next(static_cast<uint32_t>(thread))) != WorkShares::kNone;) {
+    const uint32_t first = unit * product.unit;
+    kernels::linear_token(weights, first, std::min(product.unit, outputs - first), x, static_cast<float*>(dst->data));
   }
 }
 

@@ -1,13 +1,13 @@
 // Products of weights and activations in the graph: ggml's, or ours where those are faster.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <optional>
 #include <vector>
 
+#include "core/work_shares.h"
 #include "kernels/linear.h"
 #include "kernels/linear_token.h"
 
@@ -34,8 +34,11 @@ class Linear {
  private:
   struct Product {
     Linear* owner;
+    const ggml_tensor* weight;
     std::optional<kernels::TokenFormat> format;  // of the weights, when there is one token
-    std::atomic<uint32_t> next{0};               // unit of work
+    uint32_t unit = 0;                           // outputs that a thread takes at once, when there is one token
+    WorkShares shares;
+    void prepare(uint32_t threads);
     [[nodiscard]] float* scratch(int thread) const;
   };
 
