@@ -14,8 +14,8 @@ void WorkShares::reset(uint32_t units, uint32_t threads) {
 }
 
 uint32_t WorkShares::next(uint32_t thread) noexcept {
-  // Of a share all but its owner take from the end. A range never comes back once it has been left, since its units
-  // have been given out, so comparing it tells whether anybody was here meanwhile.
+  // Of a share all but its owner take the end. Each change of a range gives out one of its units, so a range never
+  // comes back, and comparing it tells whether anybody was here meanwhile.
   std::atomic<Range>& own = shares_[thread].left;
   for (Range left = own; left.begin < left.end;) {
     if (own.compare_exchange_weak(left, {left.begin + 1, left.end})) return left.begin;

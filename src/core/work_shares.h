@@ -15,7 +15,7 @@ class WorkShares {
   // Units 0 .. units - 1 for `threads` threads. Not while anybody calls next. Allocates when there are more threads
   // than ever before.
   void reset(uint32_t units, uint32_t threads);
-  // The unit that this thread is to do next; kNone when all are done or being done. Every unit is given out once.
+  // The unit that this thread is to do next, every unit once; kNone when all are done or another thread's to do.
   uint32_t next(uint32_t thread) noexcept;
 
  private:
