@@ -15,10 +15,10 @@
 namespace kvmerger::engine {
 namespace {
 
-// Decoding splits a layer's rows into some kLayerParts parts of the same length, none shorter than kLeastPartRows: a
-// part begins with rows that nobody has fetched ahead, so few of them, but enough for up to some 16 threads to share
-// evenly. Prefill splits the queries into blocks. Neither depends on the number of threads, and so neither does the
-// order of additions.
+// Decoding splits a layer's rows into some kLayerParts parts of the same length, none shorter than kLeastPartRows: each
+// part costs a call, and its first rows a wait where its thread did not come from the part before, so few of them, but
+// enough for up to some 16 threads to share evenly. Prefill splits the queries into blocks. Neither depends on the
+// number of threads, and so neither does the order of additions.
 constexpr uint32_t kLayerParts = 32;
 constexpr uint32_t kLeastPartRows = 256;
 constexpr uint32_t kBlockQueries = 48;
@@ -54,7 +54,7 @@ struct RaggedAttention::LayerOp {
   uint32_t layer;
   uint32_t part_rows = kLeastPartRows;  // of one part when decoding
   std::vector<uint32_t> first_unit;     // [heads + 1] a head's units of work: parts, blocks or slots
-  WorkShares shares;                    // of all heads' units; reset by append, which runs before attend
+  WorkShares shares;                    // of all heads' units
 };
 
 // The queries of one block: `tokens` consecutive tokens x the query heads of one KV head.
@@ -108,16 +108,26 @@ double RaggedAttention::statistics_seconds() const {
   return std::accumulate(statistics_seconds_.begin(), statistics_seconds_.end(), 0.0) / threads_;
 }
 
-void RaggedAttention::split(LayerOp& op) const {
+uint32_t RaggedAttention::part_rows(uint32_t layer) const {
   uint64_t all = 0;
-  for (uint32_t head = 0; head < heads_; ++head) all += store_.rows(op.layer, head) + tokens_;
+  for (uint32_t head = 0; head < heads_; ++head) all += store_.rows(layer, head) + tokens_;
   const uint64_t step = uint64_t{kLayerParts} * kLeastPartRows;
-  op.part_rows = static_cast<uint32_t>((all + step - 1) / step) * kLeastPartRows;
+  return static_cast<uint32_t>((all + step - 1) / step) * kLeastPartRows;
+}
+
+uint32_t RaggedAttention::units_of(const LayerOp& op, uint32_t head) const {
+  if (decoding()) return parts_of(store_.rows(op.layer, head) + tokens_, op.part_rows);
+  return recording_.any_stat() ? kSlots : blocks();
+}
+
+void RaggedAttention::split(LayerOp& op) {
+  if (decoding()) op.part_rows = part_rows(op.layer);
   for (uint32_t head = 0; head < heads_; ++head) {
-    const uint32_t parts = parts_of(store_.rows(op.layer, head) + tokens_, op.part_rows);
-    const uint32_t units = decoding() ? parts : recording_.any_stat() ? kSlots : blocks();
+    const uint32_t units = units_of(op, head);
     op.first_unit[head + 1] = op.first_unit[head] + units;
+    max_units_ = std::max(max_units_, units);
   }
+  op.shares.reset(op.first_unit.back(), threads_);
 }
 
 uint32_t RaggedAttention::block_tokens() const { return std::max(1U, kBlockQueries / group_); }
@@ -136,15 +146,10 @@ void RaggedAttention::begin_run(uint32_t tokens, int32_t first_pos) {
   scratch_floats_ =
       block_state(queries) + kernels::attend_scratch(queries, max_rows_, head_dim_, recording_.any_stat());
   if (scratch_.size() < threads_ * scratch_floats_) scratch_.resize(threads_ * scratch_floats_);
+  max_units_ = 0;
   for (const auto& op : layers_) split(*op);
   if (decoding()) {
-    max_parts_ = 0;
-    for (const auto& op : layers_) {
-      for (uint32_t head = 0; head < heads_; ++head) {
-        max_parts_ = std::max(max_parts_, op->first_unit[head + 1] - op->first_unit[head]);
-      }
-    }
-    const size_t states = size_t{heads_} * max_parts_ * group_;
+    const size_t states = size_t{heads_} * max_units_ * group_;
     if (partial_max_.size() < states) {
       partial_max_.resize(states);
       partial_sum_.resize(states);
@@ -170,7 +175,6 @@ float* RaggedAttention::slot_stats(kv::Stat stat, uint32_t head, uint32_t slot) 
 void RaggedAttention::append_op(ggml_tensor* dst, int thread, int threads, void* data) noexcept {
   LayerOp& op = *static_cast<LayerOp*>(data);
   RaggedAttention& port = *op.port;
-  if (thread == 0) op.shares.reset(op.first_unit.back(), static_cast<uint32_t>(threads));
   const size_t stride = size_t{port.heads_} * port.head_dim_;
   for (uint32_t head = static_cast<uint32_t>(thread); head < port.heads_; head += static_cast<uint32_t>(threads)) {
     const size_t offset = size_t{head} * port.head_dim_;
@@ -214,7 +218,7 @@ void RaggedAttention::attend_part(const LayerOp& op, const ggml_tensor& q, uint3
   for (uint32_t member = 0; member < group_; ++member) {
     queries[member] = f32(q) + (size_t{head} * group_ + member) * head_dim_;
   }
-  const size_t state = (size_t{head} * max_parts_ + part) * group_;
+  const size_t state = (size_t{head} * max_units_ + part) * group_;
   const kernels::Partial out{&partial_max_[state], &partial_sum_[state], &partial_acc_[state * head_dim_]};
   kernels::attend(rows, begin, end, {queries.data(), group_, nullptr, scale_}, out, nullptr, scratch);
 }
@@ -227,7 +231,7 @@ void RaggedAttention::merge_op(ggml_tensor* dst, int thread, int threads, void* 
     for (uint32_t query = 0; query < port.group_; ++query) {
       output[query] = f32(*dst) + (size_t{head} * port.group_ + query) * port.head_dim_;
     }
-    const size_t state = size_t{head} * port.max_parts_ * port.group_;
+    const size_t state = size_t{head} * port.max_units_ * port.group_;
     const kernels::Partial partials{&port.partial_max_[state], &port.partial_sum_[state],
                                     &port.partial_acc_[state * port.head_dim_]};
     kernels::combine(partials, parts_of(port.store_.rows(op.layer, head), op.part_rows), port.group_, port.head_dim_,

@@ -39,7 +39,7 @@ class RaggedAttention final : public model::AttentionPort {
   // Before every graph run: `tokens` rows will be appended to every head, the first at first_pos. Reserves their pages
   // and all buffers; throws Error when memory does not suffice.
   void begin_run(uint32_t tokens, int32_t first_pos);
-  // Until told otherwise. Only graphs built while statistics are recorded record them.
+  // From the next begin_run on, until told otherwise. Only graphs built while statistics are recorded record them.
   void record(const Recording& recording);
   // Spent on statistics so far, beyond the attention itself: of all threads together, divided by their number.
   double statistics_seconds() const;
@@ -66,7 +66,9 @@ class RaggedAttention final : public model::AttentionPort {
   uint32_t block_tokens() const;
   uint32_t blocks() const;
   size_t block_state(uint32_t queries) const;
-  void split(LayerOp& op) const;
+  uint32_t part_rows(uint32_t layer) const;
+  uint32_t units_of(const LayerOp& op, uint32_t head) const;
+  void split(LayerOp& op);
   double& seconds(int thread) noexcept { return statistics_seconds_[static_cast<size_t>(thread)]; }
 
   const uint32_t heads_, group_, head_dim_, threads_;  // heads_: KV heads
@@ -79,7 +81,7 @@ class RaggedAttention final : public model::AttentionPort {
   // Of the present run.
   uint32_t tokens_ = 0;
   int32_t first_pos_ = 0;
-  uint32_t max_rows_ = 0, max_parts_ = 0;
+  uint32_t max_rows_ = 0, max_units_ = 0;  // of one head
   size_t scratch_floats_ = 0;
   std::vector<float> scratch_;                                  // [threads, scratch_floats_]
   std::vector<float> partial_max_, partial_sum_, partial_acc_;  // [heads, parts, group (, head_dim)]

@@ -97,9 +97,10 @@ void Linear::prepare(uint32_t threads) {
 }
 
 void Linear::Product::prepare(uint32_t threads) {
+  if (!format) return shares.reset(kernels::linear_units(rows_of(*weight)), threads);
   const uint32_t outputs = outputs_of(*weight);
-  unit = token_unit(outputs, threads);
-  shares.reset(format ? (outputs + unit - 1) / unit : kernels::linear_units(rows_of(*weight)), threads);
+  unit_outputs = token_unit(outputs, threads);
+  shares.reset((outputs + unit_outputs - 1) / unit_outputs, threads);
 }
 
 float* Linear::Product::scratch(int thread) const {
@@ -108,7 +109,7 @@ float* Linear::Product::scratch(int thread) const {
 
 void Linear::multiply_tokens(ggml_tensor* dst, int thread, int /*threads*/, void* data) noexcept {
   Product& product = *static_cast<Product*>(data);
-  const kernels::WeightRows weights = rows_of(*dst->src[0]);
+  const kernels::WeightRows weights = rows_of(*product.weight);
   const ggml_tensor& x = *dst->src[1];
   for (uint32_t unit; (unit = product.shares.next(static_cast<uint32_t>(thread))) != WorkShares::kNone;) {
     kernels::linear(weights, unit, static_cast<const float*>(x.data), static_cast<uint32_t>(x.ne[1]),
@@ -119,16 +120,17 @@ void Linear::multiply_tokens(ggml_tensor* dst, int thread, int /*threads*/, void
 // Every thread rounds all of x for itself, which takes less time than waiting for the others.
 void Linear::multiply_token(ggml_tensor* dst, int thread, int /*threads*/, void* data) noexcept {
   Product& product = *static_cast<Product*>(data);
-  const kernels::TokenWeights weights{dst->src[0]->data, inputs_of(*dst->src[0]), *product.format};
-  const uint32_t outputs = outputs_of(*dst->src[0]);
+  const kernels::TokenWeights weights{product.weight->data, inputs_of(*product.weight), *product.format};
+  const uint32_t outputs = outputs_of(*product.weight);
   float *blocks = product.scratch(thread), *scratch = blocks + rounded_floats(weights.format, weights.inputs);
   const ggml_type rounded = rounded_type(weights.format);
   ggml_get_type_traits_cpu(rounded)->from_float(static_cast<const float*>(dst->src[1]->data), blocks, weights.inputs);
   const auto read = rounded == GGML_TYPE_Q8_1 ? &kernels::read_q8_1 : &kernels::read_q8_0;
   const kernels::RoundedVector x = read(blocks, weights.inputs, scratch);
   for (uint32_t unit; (unit = product.shares.next(static_cast<uint32_t>(thread))) != WorkShares::kNone;) {
-    const uint32_t first = unit * product.unit;
-    kernels::linear_token(weights, first, std::min(product.unit, outputs - first), x, static_cast<float*>(dst->data));
+    const uint32_t first = unit * product.unit_outputs;
+    kernels::linear_token(weights, first, std::min(product.unit_outputs, outputs - first), x,
+                          static_cast<float*>(dst->data));
   }
 }
 

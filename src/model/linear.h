@@ -36,7 +36,7 @@ class Linear {
     Linear* owner;
     const ggml_tensor* weight;
     std::optional<kernels::TokenFormat> format;  // of the weights, when there is one token
-    uint32_t unit = 0;                           // outputs that a thread takes at once, when there is one token
+    uint32_t unit_outputs = 0;                   // that a thread takes at once, when there is one token
     WorkShares shares;
     void prepare(uint32_t threads);
     [[nodiscard]] float* scratch(int thread) const;
