@@ -15,7 +15,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
-#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/products-inl.h"
@@ -140,7 +139,8 @@ class Attention {
       here = convert(here, std::min(kTilePages, pages - first));
       return {first_row, {here, here}};
     }
-    // The next four pages, or the last four when there are fewer: a partly filled tile is fetched, too.
+    // The next four pages, or the last four when there are fewer: a partly filled tile is fetched, too. Beyond the end
+    // of the range as well, since its caller mostly goes on there.
     const uint32_t next = first + kTilePages, all = pages_of(head_.rows);
     return {first_row, {here, head_.pages + std::min(next, std::max(next, all) - kTilePages)}};
   }

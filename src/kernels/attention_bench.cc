@@ -75,7 +75,7 @@ void decode(benchmark::State& state) {
   std::vector<Caller> callers;
   for (uint32_t thread = 0; thread < threads; ++thread) callers.emplace_back(3, rows, false);
   for (auto _ : state) {
-    std::atomic<uint32_t> next{0};  // threads take heads in turn, as in the engine: one may be held up
+    std::atomic<uint32_t> next{0};  // threads take heads in turn: one may be held up
     parallel_for(threads, threads, [&](uint32_t thread) {
       for (uint32_t head; (head = next.fetch_add(1)) < kHeads;) callers[thread].attend_to(heads[head]->rows());
     });

@@ -4,11 +4,13 @@
 
 #include <string>
 
-// Highway reads these two, so this header comes before Highway's. Targets without a fixed vector length are left out:
+// Highway reads these, so this header comes before Highway's. Targets without a fixed vector length are left out:
 // the kernels keep vectors in arrays. All others are built, so that the reference can be chosen on every machine.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV | HWY_SSSE3)
 #define HWY_COMPILE_ALL_ATTAINABLE
-#define HWY_WANT_AVX3_DL  // it has products of bytes and pairs with sums
+// VNNI: one instruction multiplies pairs and adds. Highway 1.0 asks the compiler for avxvnni there, which machines with
+// VNNI may lack: no code of ours may be a loop that compilers turn into such products by themselves.
+#define HWY_WANT_AVX3_DL
 
 namespace kvmerger::kernels {
 

@@ -1,7 +1,7 @@
 // The two matrix products of attention over q8_0 pages, in integers: queries and probabilities are rounded to int16, so
-// that one instruction multiplies and adds pairs of them (pmaddwd on x86). Less arithmetic than converting the cache
-// to f32, and 2^-16 of the largest number is far below what q8_0 itself rounds. To be included after Highway, for every
-// target; empty for those without vectors.
+// that one instruction multiplies and adds pairs of them (pmaddwd on x86, vpdpwssd with VNNI). Less arithmetic than
+// converting the cache to f32, and 2^-16 of the largest number is far below what q8_0 itself rounds. To be included
+// after Highway, for every target; empty for those without vectors.
 #if defined(KVMERGER_KERNELS_QUANTISED_INL_H) == defined(HWY_TARGET_TOGGLE)  // once per target
 #ifdef KVMERGER_KERNELS_QUANTISED_INL_H
 #undef KVMERGER_KERNELS_QUANTISED_INL_H
@@ -47,12 +47,12 @@ HWY_INLINE const Half* scales_of(const int8_t* part, size_t head_dim) {
   return reinterpret_cast<const Half*>(part + kPageRows * head_dim);
 }
 
-// Panels worked on at once: where one instruction multiplies and adds, sums must outnumber the cycles it takes.
+// Panels worked on at once: with vectors of 512 bits one panel has too few sums to fill the cycles that one takes.
 constexpr int pair_panels_at_once(int queries) { return kVectors == 1 ? panels_at_once(queries) : 1; }
 
 // sum + the products of two pairs in each lane.
 HWY_INLINE IntegerVector add_pair_products(IntegerVector sum, ShortVector a, ShortVector b) {
-#if HWY_TARGET == HWY_AVX3_DL  // Highway 1.0 has no name for it
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL  // Highway 1.0 has no name for it, and its target lacks the flag
   asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
   return sum;
 #else

@@ -100,9 +100,9 @@ HWY_INLINE float raise_max(const SoftmaxTile& tile, float* logits, uint32_t seen
   return factor;
 }
 
-// Lines of each page of the next tile's keys that one query's softmax fetches. Scoring asks for all of its keys, and
-// for more lines in a row than a core waits for at a time, after which memory rested until values are added up: to ask
-// again for some takes a twelfth (f16) to an eighth (q8_0) off decoding over rows that are in no cache.
+// Lines of each page of the next tile's keys that one query's softmax fetches. Scoring asks for all of its keys, but
+// compilers put that at its beginning, for more lines in a row than a core waits for at a time, and then memory rests
+// until values are added up: to ask again for some takes up to an eighth off decoding over rows that are in no cache.
 constexpr size_t kFetchedLines = 6;
 
 // The logits of the tile's query number `query` become 2^(logit - running maximum). Returns the factor for what was
@@ -117,7 +117,7 @@ HWY_INLINE float softmax_tile(const SoftmaxTile& tile, uint32_t query, float* lo
   Vector sum = load(running.sums);
   const size_t fetched = query * kFetchedLines * kLineBytes;
   for (uint32_t page = 0; page < tile.count; ++page, logits += kPageRows) {
-    if (query == 0) fetch(tile.pages.ahead[page].bias);
+    if (query == 0 && tile.biased) fetch(tile.pages.ahead[page].bias);
     if (fetched < tile.key_bytes) {
       const std::byte* lines = tile.pages.ahead[page].key + fetched;
       HWY_UNROLL(16)
