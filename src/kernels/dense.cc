@@ -85,7 +85,7 @@ struct Left {
   size_t stride;  // 0: packed
 };
 
-void store_row(const Sums<kRows, kPanels>& sums, int row, bool first, uint32_t columns, float* c) {
+HWY_INLINE void store_row(const Sums<kRows, kPanels>& sums, int row, bool first, uint32_t columns, float* c) {
   HWY_ALIGN float row_sums[kColumns];
   float* to = columns == kColumns && first ? c : row_sums;
   sums.store(row, to);
@@ -104,7 +104,10 @@ void block(Left a, const float* panels, uint32_t depth, bool first, uint32_t row
   } else {
     sums.template multiply_add<1, 1>(a.data, a.stride, depth, panel, panel, 16);
   }
-  for (uint32_t row = 0; row < rows; ++row, c += n) store_row(sums, static_cast<int>(row), first, columns, c);
+  HWY_UNROLL(16)  // or the sums are in memory from the beginning
+  for (int row = 0; row < kRows; ++row) {
+    if (row < static_cast<int>(rows)) store_row(sums, row, first, columns, c + static_cast<size_t>(row) * n);
+  }
 }
 
 void multiply_target(Matrix a, Matrix b, uint32_t m, uint32_t k, uint32_t n, bool lower, float* c) {

@@ -68,6 +68,7 @@ void multiply_block(const float* x, uint32_t inputs, const float* panel, uint32_
   Sums<M, 1> sums;
   sums.template multiply_add<1, 1>(x, inputs, inputs, {panel}, {panel}, kUnit);
   HWY_ALIGN float row_sums[kUnit];
+  HWY_UNROLL(16)  // or the sums are in memory from the beginning
   for (int row = 0; row < M; ++row, y += y_row) {
     sums.store(row, row_sums);
     std::copy_n(row_sums, outputs, y);

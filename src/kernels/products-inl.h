@@ -62,6 +62,28 @@ HWY_INLINE void fetch(const void* line) {
 HWY_INLINE Vector load(const float* from) { return hn::LoadU(kFloats, from); }
 HWY_INLINE Vector load(const Half* from) { return hn::PromoteTo(kFloats, hn::LoadU(hn::Rebind<Half, Floats>(), from)); }
 
+// One number that a product takes for all lanes. With AVX-512 it stays in memory and products broadcast it themselves:
+// Zen 4 loads it into a register of 512 bits with help of the units that convert f16, at a sixth of the time.
+class Broadcast {
+ public:
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  HWY_INLINE explicit Broadcast(const float* number) : number_(number) {}
+  HWY_INLINE Vector times_plus(Vector b, Vector sum) const {  // in assembly, as compilers load what they need twice
+    asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(b.raw), "m"(*number_));
+    return sum;
+  }
+
+ private:
+  const float* number_;
+#else
+  HWY_INLINE explicit Broadcast(const float* number) : number_(hn::Set(kFloats, *number)) {}
+  HWY_INLINE Vector times_plus(Vector b, Vector sum) const { return hn::MulAdd(number_, b, sum); }
+
+ private:
+  Vector number_;
+#endif
+};
+
 template <int M, int P>
 struct Sums {
   Vector at[M][P * kVectors];
@@ -103,14 +125,12 @@ struct Sums {
   // passes through: here M elements of A wait.
   template <class T>
   HWY_INLINE void add_products(const float* a, size_t a_row, const T* const (&panel)[P], size_t offset) {
-    Vector left[M];
-    HWY_UNROLL(16)
-    for (int row = 0; row < M; ++row) left[row] = hn::Set(kFloats, a[static_cast<size_t>(row) * a_row]);
+    const auto left = [&](int row) HWY_ATTR { return Broadcast(a + static_cast<size_t>(row) * a_row); };
     HWY_UNROLL(16)
     for (int vector = 0; vector < P * kVectors; ++vector) {
       const Vector b = load_vector(panel, vector, offset);
       HWY_UNROLL(16)
-      for (int row = 0; row < M; ++row) at[row][vector] = hn::MulAdd(left[row], b, at[row][vector]);
+      for (int row = 0; row < M; ++row) at[row][vector] = left(row).times_plus(b, at[row][vector]);
     }
   }
 
@@ -121,10 +141,10 @@ struct Sums {
     for (int vector = 0; vector < P * kVectors; ++vector) b[vector] = load_vector(panel, vector, offset);
     HWY_UNROLL(16)
     for (int row = 0; row < M; ++row) {
-      const Vector left = hn::Set(kFloats, a[static_cast<size_t>(row) * a_row]);
+      const Broadcast left(a + static_cast<size_t>(row) * a_row);
       HWY_UNROLL(16)
       for (int vector = 0; vector < P * kVectors; ++vector) {
-        at[row][vector] = hn::MulAdd(left, b[vector], at[row][vector]);
+        at[row][vector] = left.times_plus(b[vector], at[row][vector]);
       }
     }
   }
