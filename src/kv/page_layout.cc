@@ -13,30 +13,31 @@ constexpr size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 PageLayout::PageLayout(const StoreShape& shape)
     : head_dim(shape.head_dim), key_type(shape.key_type), value_type(shape.value_type) {
   value = aligned(part_bytes(key_type, head_dim));
-  bias_ = value + aligned(part_bytes(value_type, head_dim));
-  pos_ = bias_ + kPageRows * sizeof(float);
-  mass_ = pos_ + kPageRows * sizeof(int32_t);
-  bytes = mass_ + kPageRows * sizeof(float);
+  data_bytes = value + aligned(part_bytes(value_type, head_dim));
+  side_bytes = 3 * kPerRow;
   for (size_t stat = 0; stat < kStats; ++stat) {
-    stat_[stat] = shape.stats[stat] ? bytes : 0;
-    if (shape.stats[stat]) bytes += kPageRows * sizeof(float);
+    stat_[stat] = shape.stats[stat] ? side_bytes : 0;
+    if (shape.stats[stat]) side_bytes += kPerRow;
   }
 }
 
-kernels::PageView PageLayout::view(std::byte* page) const {
+kernels::PageView PageLayout::view(const Page& page) const {
   const float* biases = bias(page);
   const bool any = std::any_of(biases, biases + kPageRows, [](float value) { return value != 0.0F; });
-  return {page, page + value, any ? biases : nullptr};
+  return {page.data, page.data + value, any ? biases : nullptr};
 }
 
-void PageLayout::copy_row(const std::byte* from, uint32_t from_slot, std::byte* to, uint32_t to_slot) const {
-  kernels::copy_keys(key_type, head_dim, from, from_slot, to, to_slot);
-  kernels::copy_values(value_type, head_dim, from + value, from_slot, to + value, to_slot);
-  for (size_t part = bias_; part < bytes; part += kPageRows * sizeof(float)) {
-    std::memcpy(to + part + to_slot * sizeof(float), from + part + from_slot * sizeof(float), sizeof(float));
+void PageLayout::copy_row(const Page& from, uint32_t from_slot, const Page& to, uint32_t to_slot) const {
+  kernels::copy_keys(key_type, head_dim, from.data, from_slot, to.data, to_slot);
+  kernels::copy_values(value_type, head_dim, from.data + value, from_slot, to.data + value, to_slot);
+  for (size_t part = 0; part < side_bytes; part += kPerRow) {
+    std::memcpy(to.side + part + to_slot * sizeof(float), from.side + part + from_slot * sizeof(float), sizeof(float));
   }
 }
 
-size_t page_bytes(const StoreShape& shape) { return PageLayout(shape).bytes; }
+size_t page_bytes(const StoreShape& shape) {
+  const PageLayout layout(shape);
+  return layout.data_bytes + layout.side_bytes;
+}
 
 }  // namespace kvmerger::kv

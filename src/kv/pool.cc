@@ -54,57 +54,30 @@ size_t group_memory() {
 
 size_t available_memory() { return std::min(machine_memory(), group_memory()); }
 
-// One mapping. Bits: which of our pages are used, which of the system's pages may be in memory.
-class PagePool::Segment {
+// One of a segment's two arrays: the parts of one kind. Bits: which of the system's pages may be in memory.
+class PagePool::Parts {
  public:
-  Segment(size_t page_bytes, size_t pages)
-      : page_bytes_(page_bytes), bytes_((pages * page_bytes + system_page() - 1) / system_page() * system_page()) {
-    void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapped == MAP_FAILED)
-      throw Error(cat("the system gives no more memory for the KV cache (", bytes_ >> 20, " MiB)"));
-    base_ = static_cast<std::byte*>(mapped);
-    used_.resize(pages);
-    resident_.resize(bytes_ / system_page());
-    free_ = pages;
-  }
-  ~Segment() { munmap(base_, bytes_); }
-  Segment(const Segment&) = delete;
-  Segment& operator=(const Segment&) = delete;
+  // `bytes` of each part; whole pages of the system.
+  Parts(size_t bytes, size_t count) : bytes_(bytes), resident_((bytes * count + system_page() - 1) / system_page()) {}
 
-  const std::byte* base() const { return base_; }
-  size_t free() const { return free_; }
-  bool empty() const { return free_ == used_.size(); }
-  bool holds(const std::byte* page) const { return page >= base_ && page < base_ + bytes_; }
+  size_t size() const { return resident_.size() * system_page(); }
+  void place(std::byte* base) { base_ = base; }
+  size_t index_of(const std::byte* part) const { return static_cast<size_t>(part - base_) / bytes_; }
   size_t resident() const {
     return static_cast<size_t>(std::count(resident_.begin(), resident_.end(), true)) * system_page();
   }
 
-  std::byte* take() {
-    const auto found = std::find(used_.begin() + static_cast<std::ptrdiff_t>(first_free_), used_.end(), false);
-    const size_t index = static_cast<size_t>(found - used_.begin());
-    used_[index] = true;
-    first_free_ = index + 1;
-    --free_;
-    const size_t begin = index * page_bytes_, last = begin + page_bytes_ - 1;
-    for (size_t page = begin / system_page(); page <= last / system_page(); ++page) resident_[page] = true;
-    return static_cast<std::byte*>(std::memset(base_ + begin, 0, page_bytes_));
+  // The part with zeros.
+  std::byte* take(size_t index) {
+    if (bytes_ > 0) mark(resident_, index);
+    return static_cast<std::byte*>(std::memset(base_ + index * bytes_, 0, bytes_));
   }
 
-  void give_back(const std::byte* page) {
-    const size_t index = static_cast<size_t>(page - base_) / page_bytes_;
-    KVM_CHECK(used_[index]);
-    used_[index] = false;
-    first_free_ = std::min(first_free_, index);
-    ++free_;
-  }
-
-  // Returns the system's pages that no used page touches any more.
-  void release() {
+  // Returns the system's pages that no used part touches any more.
+  void release(const std::vector<bool>& used) {
     std::vector<bool> touched(resident_.size());
-    for (size_t index = 0; index < used_.size(); ++index) {
-      if (!used_[index]) continue;
-      const size_t begin = index * page_bytes_, last = begin + page_bytes_ - 1;
-      for (size_t page = begin / system_page(); page <= last / system_page(); ++page) touched[page] = true;
+    for (size_t index = 0; index < used.size() && bytes_ > 0; ++index) {
+      if (used[index]) mark(touched, index);
     }
     for (size_t page = 0; page < touched.size();) {
       const size_t first = page;
@@ -118,13 +91,73 @@ class PagePool::Segment {
   }
 
  private:
-  const size_t page_bytes_, bytes_;
+  // The system's pages that a part lies in.
+  void mark(std::vector<bool>& pages, size_t index) const {
+    const size_t begin = index * bytes_, last = begin + bytes_ - 1;
+    for (size_t page = begin / system_page(); page <= last / system_page(); ++page) pages[page] = true;
+  }
+
+  const size_t bytes_;
   std::byte* base_ = nullptr;
-  std::vector<bool> used_, resident_;
-  size_t free_ = 0, first_free_ = 0;
+  std::vector<bool> resident_;
 };
 
-PagePool::PagePool(size_t page_bytes) : page_bytes_(page_bytes) { KVM_CHECK(page_bytes > 0); }
+// One mapping: all data parts, then all side parts.
+class PagePool::Segment {
+ public:
+  Segment(size_t data_bytes, size_t side_bytes, size_t pages)
+      : data_(data_bytes, pages), side_(side_bytes, pages), used_(pages), free_(pages) {
+    void* mapped = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED)
+      throw Error(cat("the system gives no more memory for the KV cache (", bytes() >> 20, " MiB)"));
+    base_ = static_cast<std::byte*>(mapped);
+    data_.place(base_);
+    side_.place(base_ + data_.size());
+  }
+  ~Segment() { munmap(base_, bytes()); }
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+
+  const std::byte* base() const { return base_; }
+  size_t free() const { return free_; }
+  bool empty() const { return free_ == used_.size(); }
+  bool holds(const std::byte* data) const { return data >= base_ && data < base_ + data_.size(); }
+  size_t resident() const { return data_.resident() + side_.resident(); }
+
+  Page take() {
+    const auto found = std::find(used_.begin() + static_cast<std::ptrdiff_t>(first_free_), used_.end(), false);
+    const size_t index = static_cast<size_t>(found - used_.begin());
+    used_[index] = true;
+    first_free_ = index + 1;
+    --free_;
+    return {data_.take(index), side_.take(index)};
+  }
+
+  void give_back(const Page& page) {
+    const size_t index = data_.index_of(page.data);
+    KVM_CHECK(used_[index]);
+    used_[index] = false;
+    first_free_ = std::min(first_free_, index);
+    ++free_;
+  }
+
+  void release() {
+    data_.release(used_);
+    side_.release(used_);
+  }
+
+ private:
+  size_t bytes() const { return data_.size() + side_.size(); }
+
+  Parts data_, side_;
+  std::byte* base_ = nullptr;
+  std::vector<bool> used_;
+  size_t free_, first_free_ = 0;
+};
+
+PagePool::PagePool(size_t data_bytes, size_t side_bytes) : data_bytes_(data_bytes), side_bytes_(side_bytes) {
+  KVM_CHECK(data_bytes > 0);
+}
 PagePool::~PagePool() = default;
 
 size_t PagePool::resident() const {
@@ -134,7 +167,7 @@ size_t PagePool::resident() const {
 }
 
 void PagePool::check_memory(size_t count) const {
-  const size_t wanted = count * page_bytes_, limit = limit_ - std::min(limit_, used());
+  const size_t wanted = count * page_bytes(), limit = limit_ - std::min(limit_, used());
   const size_t available = std::min(available_memory(), limit);
   if (wanted <= available) return;
   throw Error(cat("the KV cache needs ", (wanted + (1U << 20) - 1) >> 20, " MiB more, but ", available >> 20,
@@ -143,18 +176,18 @@ void PagePool::check_memory(size_t count) const {
 }
 
 void PagePool::grow(size_t pages) {
-  const size_t per_segment = std::max<size_t>(1, kSegmentBytes / page_bytes_);
+  const size_t per_segment = std::max<size_t>(1, kSegmentBytes / page_bytes());
   std::vector<std::unique_ptr<Segment>> fresh;
   for (size_t got = 0; got < pages; got += per_segment)
-    fresh.push_back(std::make_unique<Segment>(page_bytes_, per_segment));
+    fresh.push_back(std::make_unique<Segment>(data_bytes_, side_bytes_, per_segment));
   free_ += fresh.size() * per_segment;
   for (auto& segment : fresh) segments_.push_back(std::move(segment));
   const auto by_address = [](const auto& a, const auto& b) { return std::less<>()(a->base(), b->base()); };
   std::sort(segments_.begin(), segments_.end(), by_address);
 }
 
-std::vector<std::byte*> PagePool::take(size_t count) {
-  std::vector<std::byte*> pages;
+std::vector<Page> PagePool::take(size_t count) {
+  std::vector<Page> pages;
   if (count == 0) return pages;
   check_memory(count);
   pages.reserve(count);
@@ -169,17 +202,17 @@ std::vector<std::byte*> PagePool::take(size_t count) {
   return pages;
 }
 
-void PagePool::give_back(std::span<std::byte* const> pages) noexcept {
+void PagePool::give_back(std::span<const Page> pages) noexcept {
   if (pages.empty()) return;
-  const auto holder = [&](const std::byte* page) {  // the last segment that begins at or below the page
+  const auto holder = [&](const Page& page) {  // the last segment that begins at or below the page
     const auto after =
-        std::upper_bound(segments_.begin(), segments_.end(), page,
+        std::upper_bound(segments_.begin(), segments_.end(), page.data,
                          [](const std::byte* p, const auto& segment) { return std::less<>()(p, segment->base()); });
-    KVM_CHECK(after != segments_.begin() && (*(after - 1))->holds(page));
+    KVM_CHECK(after != segments_.begin() && (*(after - 1))->holds(page.data));
     return (after - 1)->get();
   };
   std::vector<Segment*> changed;
-  for (const std::byte* page : pages) {
+  for (const Page& page : pages) {
     Segment* segment = holder(page);
     segment->give_back(page);
     if (changed.empty() || changed.back() != segment) changed.push_back(segment);

@@ -18,7 +18,8 @@ const StoreShape& checked(const StoreShape& shape) {
 
 }  // namespace
 
-Store::Impl::Impl(const StoreShape& wanted) : shape(checked(wanted)), layout(shape), pool(layout.bytes) {
+Store::Impl::Impl(const StoreShape& wanted)
+    : shape(checked(wanted)), layout(shape), pool(layout.data_bytes, layout.side_bytes) {
   heads.resize(size_t{shape.layers} * shape.heads);
 }
 
@@ -27,8 +28,8 @@ Store::Impl::Head& Store::Impl::head(uint32_t layer, uint32_t index) {
   return heads[size_t{layer} * shape.heads + index];
 }
 
-void Store::Impl::add_pages(Head& head, std::span<std::byte* const> pages) const {
-  for (std::byte* page : pages) {
+void Store::Impl::add_pages(Head& head, std::span<const Page> pages) const {
+  for (const Page& page : pages) {
     head.pages.push_back(page);
     head.table.push_back(layout.view(page));
   }
@@ -66,7 +67,7 @@ void Store::reserve(uint32_t count) {
     head.pages.reserve(head.pages.size() + missing(head));
     head.table.reserve(head.table.size() + missing(head));
   }
-  std::span<std::byte* const> rest(taken.pages);
+  std::span<const Page> rest(taken.pages);
   for (Impl::Head& head : impl_->heads) {  // nothing throws from here on
     const size_t wanted = missing(head);
     impl_->add_pages(head, rest.first(wanted));
@@ -82,9 +83,9 @@ void Store::append(uint32_t layer, uint32_t index, uint32_t count, const float* 
   KVM_CHECK(pages_for(size_t{head.rows} + count) <= head.pages.size());
   for (uint32_t done = 0; done < count;) {
     const uint32_t slot = head.rows % kPageRows, some = std::min(kPageRows - slot, count - done);
-    std::byte* page = head.pages[head.rows / kPageRows];
-    kernels::write_rows(page, page + layout.value, layout.key_type, layout.value_type, layout.head_dim, slot, some,
-                        key + done * stride, value + done * stride, stride);
+    const Page& page = head.pages[head.rows / kPageRows];
+    kernels::write_rows(page.data, page.data + layout.value, layout.key_type, layout.value_type, layout.head_dim, slot,
+                        some, key + done * stride, value + done * stride, stride);
     for (uint32_t row = 0; row < some; ++row) {
       layout.bias(page)[slot + row] = 0.0F;
       layout.pos(page)[slot + row] = first_pos + static_cast<int32_t>(done + row);
@@ -115,7 +116,7 @@ void Store::add_stat(uint32_t layer, uint32_t index, Stat stat, std::span<const 
 
 void Store::clear_stat(Stat stat) noexcept {
   for (Impl::Head& head : impl_->heads) {
-    for (std::byte* page : head.pages) {
+    for (const Page& page : head.pages) {
       if (float* values = impl_->layout.stat(page, stat)) std::fill_n(values, kPageRows, 0.0F);
     }
   }
@@ -135,7 +136,7 @@ void Store::truncate(int32_t end) {
   for (Impl::Head& head : impl_->heads) {
     while (head.rows > 0) {
       const uint32_t last = head.rows - 1;
-      std::byte* page = head.pages[last / kPageRows];
+      const Page& page = head.pages[last / kPageRows];
       if (impl_->layout.pos(page)[last % kPageRows] < end) break;
       impl_->layout.bias(page)[last % kPageRows] = 0.0F;
       --head.rows;

@@ -31,7 +31,7 @@ void add_up(std::span<const Source> sources, const std::vector<float>& rows, std
 // Makes the pages of one head's new rows out of its old ones.
 class HeadBuilder {
  public:
-  HeadBuilder(const PageLayout& layout, std::span<std::byte* const> old_pages, std::span<std::byte* const> pages,
+  HeadBuilder(const PageLayout& layout, std::span<const Page> old_pages, std::span<const Page> pages,
               const kernels::HeadRows& old_rows, const HeadPlan& plan)
       : layout_(layout), old_pages_(old_pages), pages_(pages), old_rows_(old_rows), plan_(plan) {}
 
@@ -47,9 +47,9 @@ class HeadBuilder {
   }
 
  private:
-  std::byte* page(uint32_t row) const { return pages_[row / kPageRows]; }
+  const Page& page(uint32_t row) const { return pages_[row / kPageRows]; }
   static uint32_t slot(uint32_t row) { return row % kPageRows; }
-  std::byte* old_page(uint32_t row) const { return old_pages_[row / kPageRows]; }
+  const Page& old_page(uint32_t row) const { return old_pages_[row / kPageRows]; }
 
   bool copies(uint32_t row) const {
     const auto key = plan_.key[row], value = plan_.value[row];
@@ -73,8 +73,8 @@ class HeadBuilder {
       add_up(plan_.value[row], floats_.value, sum);
       std::transform(sum.begin(), sum.end(), value.begin(), [](double x) { return static_cast<float>(x); });
     }
-    kernels::write_rows(page(row), page(row) + layout_.value, layout_.key_type, layout_.value_type, layout_.head_dim,
-                        slot(row), 1, key.data(), value.data(), layout_.head_dim);
+    kernels::write_rows(page(row).data, page(row).data + layout_.value, layout_.key_type, layout_.value_type,
+                        layout_.head_dim, slot(row), 1, key.data(), value.data(), layout_.head_dim);
     fold_metadata(row);
   }
 
@@ -95,7 +95,7 @@ class HeadBuilder {
   }
 
   const PageLayout& layout_;
-  const std::span<std::byte* const> old_pages_, pages_;
+  const std::span<const Page> old_pages_, pages_;
   const kernels::HeadRows old_rows_;
   const HeadPlan& plan_;
   Floats floats_;
@@ -122,7 +122,7 @@ Store::LayerData Store::view(uint32_t layer) const {
     HeadView view;
     view.key = {data.floats.emplace_back(std::move(floats.key)).data(), head.rows, layout.head_dim};
     view.value = {data.floats.emplace_back(std::move(floats.value)).data(), head.rows, layout.head_dim};
-    const auto at = [&](auto* (PageLayout::*part)(std::byte*) const) {
+    const auto at = [&](auto* (PageLayout::*part)(const Page&) const) {
       return
           [&layout, &head, part](uint32_t row) { return (layout.*part)(head.pages[row / kPageRows])[row % kPageRows]; };
     };
@@ -154,7 +154,7 @@ void Store::apply(uint32_t layer, const LayerPlan& plan) {
   }
   TakenPages taken(impl_->pool, wanted);
   std::vector<Impl::Head> fresh(changed.size());
-  std::span<std::byte* const> rest(taken.pages);
+  std::span<const Page> rest(taken.pages);
   for (size_t which = 0; which < changed.size(); ++which) {
     const uint32_t index = changed[which];
     const auto pages = rest.first(pages_for(plan[index].rows()));

@@ -12,7 +12,7 @@ namespace kvmerger::kv {
 
 struct Store::Impl {
   struct Head {
-    std::vector<std::byte*> pages;
+    std::vector<Page> pages;
     std::vector<kernels::PageView> table;  // the same pages as kernels read them
     uint32_t rows = 0;
   };
@@ -20,7 +20,7 @@ struct Store::Impl {
   explicit Impl(const StoreShape& shape);
 
   Head& head(uint32_t layer, uint32_t index);
-  void add_pages(Head& head, std::span<std::byte* const> pages) const;
+  void add_pages(Head& head, std::span<const Page> pages) const;
   // Gives back what lies behind the first `keep` pages.
   void cut_pages(Head& head, size_t keep);
 
@@ -39,7 +39,7 @@ struct TakenPages {
   TakenPages& operator=(const TakenPages&) = delete;
 
   PagePool& pool;
-  std::vector<std::byte*> pages;
+  std::vector<Page> pages;
 };
 
 constexpr size_t pages_for(size_t rows) { return (rows + kPageRows - 1) / kPageRows; }

@@ -12,22 +12,32 @@ namespace {
 constexpr size_t kPagesAtOnce = 64;  // read before more are taken, so that a wrong count ends at the end of the file
 
 // A page that holds only the first `rows` of another one's.
-std::vector<std::byte> partial_page(const PageLayout& layout, const std::byte* page, uint32_t rows) {
-  std::vector<std::byte> copy(layout.bytes);
-  for (uint32_t row = 0; row < rows; ++row) layout.copy_row(page, row, copy.data(), row);
-  return copy;
-}
+class PartialPage {
+ public:
+  PartialPage(const PageLayout& layout, const Page& from, uint32_t rows)
+      : data_(layout.data_bytes), side_(layout.side_bytes) {
+    for (uint32_t row = 0; row < rows; ++row) layout.copy_row(from, row, page(), row);
+  }
+  Page page() { return {data_.data(), side_.data()}; }
+
+ private:
+  std::vector<std::byte> data_, side_;
+};
 
 }  // namespace
 
 void Store::save(const std::function<void(const void*, size_t)>& sink) const {
   sink(&impl_->applied_end, sizeof impl_->applied_end);
-  const size_t bytes = impl_->layout.bytes;
+  const PageLayout& layout = impl_->layout;
+  const auto write = [&](const Page& page) {
+    sink(page.data, layout.data_bytes);
+    sink(page.side, layout.side_bytes);
+  };
   for (const Impl::Head& head : impl_->heads) {
     sink(&head.rows, sizeof head.rows);
     const uint32_t full = head.rows / kPageRows, rest = head.rows % kPageRows;
-    for (uint32_t page = 0; page < full; ++page) sink(head.pages[page], bytes);
-    if (rest > 0) sink(partial_page(impl_->layout, head.pages[full], rest).data(), bytes);
+    for (uint32_t page = 0; page < full; ++page) write(head.pages[page]);
+    if (rest > 0) write(PartialPage(layout, head.pages[full], rest).page());
   }
 }
 
@@ -39,11 +49,13 @@ void Store::load(const std::function<void(void*, size_t)>& source) {
     uint32_t rows = 0;
     source(&rows, sizeof rows);
     while (head.pages.size() < pages_for(rows)) {
-      const std::vector<std::byte*> pages =
-          impl_->pool.take(std::min(kPagesAtOnce, pages_for(rows) - head.pages.size()));
+      const std::vector<Page> pages = impl_->pool.take(std::min(kPagesAtOnce, pages_for(rows) - head.pages.size()));
       const size_t first = head.pages.size();
       head.pages.insert(head.pages.end(), pages.begin(), pages.end());
-      for (std::byte* page : pages) source(page, impl_->layout.bytes);
+      for (const Page& page : pages) {
+        source(page.data, impl_->layout.data_bytes);
+        source(page.side, impl_->layout.side_bytes);
+      }
       for (size_t page = first; page < head.pages.size(); ++page)
         head.table.push_back(impl_->layout.view(head.pages[page]));
     }
