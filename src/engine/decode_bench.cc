@@ -1,5 +1,6 @@
 // Time of one token behind a full cache, by its length and type. What depth adds to it is attention's; with
-// --benchmark_enable_random_interleaving the types take turns, so that a busy machine is busy for all of them.
+// --benchmark_enable_random_interleaving the types take turns, so that a busy machine is busy for all of them. Beside
+// it, reading memory of about the size of the longest f16 cache.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -8,13 +9,16 @@
 #include <utility>
 #include <vector>
 
+#include "core/read_memory.h"
 #include "core/rng.h"
+#include "core/threads.h"
 #include "engine/session.h"
 #include "model/model.h"
 
 namespace kvmerger::engine {
 namespace {
 
+constexpr uint32_t kThreads = 2;
 constexpr uint32_t kMore = 64;  // tokens decoded before the cache is cut back to its depth
 
 using Key = std::pair<int64_t, int64_t>;  // depth, bits
@@ -30,7 +34,7 @@ Session& session_of(const char* path, Key key) {
   SessionOptions options;
   options.context = depth + kMore;
   options.key_type = options.value_type = type;
-  options.threads = 2;
+  options.threads = kThreads;
   session = std::make_unique<Session>(model, options);
   Rng rng(1);
   std::vector<Token> text(depth);
@@ -57,6 +61,19 @@ BENCHMARK(decode)
     ->ArgsProduct({{16, 16384}, {8, 16}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
+
+void read_memory(benchmark::State& state) {
+  constexpr size_t kShare = size_t{192} << 20;  // of each thread
+  static const std::vector<std::byte> bytes(kThreads * kShare, std::byte{1});
+  for (auto _ : state) {
+    parallel_for(kThreads, kThreads, [&](uint32_t thread) {
+      benchmark::DoNotOptimize(kvmerger::read_memory(bytes.data() + thread * kShare, kShare));
+    });
+  }
+  const double total = static_cast<double>(state.iterations()) * static_cast<double>(bytes.size());
+  state.counters["GB/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
+}
+BENCHMARK(read_memory)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace kvmerger::engine

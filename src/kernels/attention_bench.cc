@@ -1,13 +1,15 @@
 // Speed of attention. Decoding streams over 90 heads (30 layers x 3) of their own memory, as one token of SmolLM2-135M
-// does, so that no cache holds them; `read_memory` is the bound to compare GB/s with.
+// does, so that no cache holds them; `read_rows` is the bound to compare with.
 #include <benchmark/benchmark.h>
 
 #include <atomic>
 #include <cmath>
+#include <map>
 #include <memory>
-#include <numeric>
+#include <utility>
 #include <vector>
 
+#include "core/read_memory.h"
 #include "core/threads.h"
 #include "kernels/attention.h"
 #include "kernels/test_head.h"
@@ -51,11 +53,15 @@ class Caller {
   bool with_stats_ = false;
 };
 
-void count_work(benchmark::State& state, double queries, double rows, double bytes) {
-  const double calls = static_cast<double>(state.iterations());
-  state.counters["GB/s"] = benchmark::Counter(calls * bytes * 1e-9, benchmark::Counter::kIsRate);
+// Per iteration.
+void count_bytes(benchmark::State& state, double bytes) {
+  const double total = static_cast<double>(state.iterations()) * bytes;
+  state.counters["GB/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
+}
+void count_products(benchmark::State& state, double queries, double rows) {
   const double operations = 4 * queries * rows * kHeadDim;  // a multiplication and an addition, for K and for V
-  state.counters["GFLOP/s"] = benchmark::Counter(calls * operations * 1e-9, benchmark::Counter::kIsRate);
+  const double total = static_cast<double>(state.iterations()) * operations;
+  state.counters["GFLOP/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
 }
 
 double stored_bytes(double rows, RowType type) {
@@ -64,23 +70,41 @@ double stored_bytes(double rows, RowType type) {
 
 RowType type_of(int64_t bits) { return bits == 32 ? RowType::kF32 : bits == 16 ? RowType::kF16 : RowType::kQ8; }
 
-// One token: a group of three query heads on each of the 90 KV heads, shared by the threads.
-void decode(benchmark::State& state) {
-  const uint32_t rows = static_cast<uint32_t>(state.range(0)), threads = static_cast<uint32_t>(state.range(2));
-  const RowType type = type_of(state.range(1));
-  std::vector<std::unique_ptr<TestHead>> heads;
-  for (uint32_t head = 0; head < kHeads; ++head) {
+using Heads = std::vector<std::unique_ptr<TestHead>>;
+
+// The heads of one token, kept: who reads them in turn reads the same memory.
+const Heads& heads_of(uint32_t rows, RowType type) {
+  static std::map<std::pair<uint32_t, RowType>, Heads> known;
+  Heads& heads = known[{rows, type}];
+  for (uint32_t head = static_cast<uint32_t>(heads.size()); head < kHeads; ++head) {
     heads.push_back(std::make_unique<TestHead>(rows, kHeadDim, type, type, head));
   }
-  std::vector<Caller> callers;
-  for (uint32_t thread = 0; thread < threads; ++thread) callers.emplace_back(3, rows, false);
+  return heads;
+}
+
+// All heads, shared by the threads.
+template <class Read>
+void read_heads(benchmark::State& state, const Read& read) {
+  const uint32_t rows = static_cast<uint32_t>(state.range(0)), threads = static_cast<uint32_t>(state.range(2));
+  const RowType type = type_of(state.range(1));
+  const Heads& heads = heads_of(rows, type);
   for (auto _ : state) {
     std::atomic<uint32_t> next{0};  // threads take heads in turn: one may be held up
     parallel_for(threads, threads, [&](uint32_t thread) {
-      for (uint32_t head; (head = next.fetch_add(1)) < kHeads;) callers[thread].attend_to(heads[head]->rows());
+      for (uint32_t head; (head = next.fetch_add(1)) < kHeads;) read(thread, *heads[head]);
     });
   }
-  count_work(state, 3 * kHeads, rows, kHeads * stored_bytes(rows, type));
+  count_bytes(state, kHeads * stored_bytes(rows, type));
+}
+
+// One token: a group of three query heads on each of the 90 KV heads.
+void decode(benchmark::State& state) {
+  std::vector<Caller> callers;
+  for (int64_t thread = 0; thread < state.range(2); ++thread) {
+    callers.emplace_back(3, static_cast<uint32_t>(state.range(0)), false);
+  }
+  read_heads(state, [&](uint32_t thread, const TestHead& head) { callers[thread].attend_to(head.rows()); });
+  count_products(state, 3 * kHeads, static_cast<double>(state.range(0)));
 }
 BENCHMARK(decode)
     ->ArgNames({"rows", "bits", "threads"})
@@ -95,7 +119,8 @@ void prefill(benchmark::State& state) {
   const TestHead head(rows, kHeadDim, type, type, 1);
   Caller caller(queries, rows, state.range(3) != 0);
   for (auto _ : state) caller.attend_to(head.rows());
-  count_work(state, queries, rows, stored_bytes(rows, type));
+  count_bytes(state, stored_bytes(rows, type));
+  count_products(state, queries, rows);
 }
 BENCHMARK(prefill)
     ->ArgNames({"queries", "rows", "bits", "stats"})
@@ -103,19 +128,17 @@ BENCHMARK(prefill)
     ->Args({48, 512, 16, 0})
     ->Unit(benchmark::kMicrosecond);
 
-void read_memory(benchmark::State& state) {
-  const std::vector<uint64_t> words(size_t{64} << 20, 1);  // 512 MiB
-  const uint32_t threads = static_cast<uint32_t>(state.range(0));
-  const size_t share = words.size() / threads;
-  for (auto _ : state) {
-    parallel_for(threads, threads, [&](uint32_t thread) {
-      const uint64_t* begin = words.data() + share * thread;
-      benchmark::DoNotOptimize(std::accumulate(begin, begin + share, uint64_t{0}));
-    });
-  }
-  count_work(state, 0, 0, static_cast<double>(words.size() * sizeof(uint64_t)));
+// The rows that `decode` reads, and nothing else done.
+void read_rows(benchmark::State& state) {
+  read_heads(state, [](uint32_t /*thread*/, const TestHead& head) {
+    benchmark::DoNotOptimize(read_memory(head.bytes().data(), head.bytes().size()));
+  });
 }
-BENCHMARK(read_memory)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(read_rows)
+    ->ArgNames({"rows", "bits", "threads"})
+    ->ArgsProduct({{16384}, {8, 16, 32}, {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace kvmerger::kernels

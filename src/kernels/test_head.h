@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,10 +30,13 @@ class TestHead {
     const uint32_t pages = (rows + kPageRows - 1) / kPageRows;
     const size_t values = size_t{kPageRows} * head_dim;
     const size_t key_bytes = part_bytes(key_type, head_dim), bytes = key_bytes + part_bytes(value_type, head_dim);
-    memory_.resize(pages * bytes);
+    memory_.resize(pages * bytes + kAlignment);
+    void* begin = memory_.data();
+    size_t room = memory_.size();
+    begin_ = static_cast<std::byte*>(std::align(kAlignment, pages * bytes, begin, room));
     Rng rng(seed);
     for (uint32_t page = 0; page < pages; ++page) {
-      std::byte* key = memory_.data() + page * bytes;
+      std::byte* key = begin_ + page * bytes;
       const std::vector<float> keys = random_values(rng, values), rest = random_values(rng, values);
       write_rows(key, key + key_bytes, key_type, value_type, head_dim, 0, kPageRows, keys.data(), rest.data(),
                  head_dim);
@@ -43,6 +48,9 @@ class TestHead {
   TestHead& operator=(const TestHead&) = delete;
 
   const HeadRows& rows() const { return head_; }
+  std::span<const std::byte> bytes() const {  // of all rows, in aligned memory as pools have it
+    return {begin_, memory_.size() - kAlignment};
+  }
   std::byte* key(uint32_t page) { return const_cast<std::byte*>(pages_[page].key); }
   std::byte* value(uint32_t page) { return const_cast<std::byte*>(pages_[page].value); }
 
@@ -56,7 +64,10 @@ class TestHead {
   }
 
  private:
+  static constexpr size_t kAlignment = 64;
+
   std::vector<std::byte> memory_;
+  std::byte* begin_ = nullptr;
   std::vector<PageView> pages_;
   std::vector<float> biases_;
   HeadRows head_{};
