@@ -118,6 +118,13 @@ void GgufFile::place_tensors() {
   }
 }
 
+void GgufFile::release(const ggml_tensor& tensor) const noexcept {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.data), end = begin + ggml_nbytes(&tensor);
+  const uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;  // whole pages of its own
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 int64_t GgufFile::find(const std::string& key) const { return gguf_find_key(gguf_, key.c_str()); }
 
 int64_t GgufFile::need(const std::string& key) const {

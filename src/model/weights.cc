@@ -181,6 +181,7 @@ Weights::Weights(const GgufFile& file, const DecoderConfig& config, WeightLayout
   const auto place = [&](ggml_tensor*& matrix) {
     const auto fits = [&](ggml_backend_buffer_type_t type) { return can_multiply_from(type, device, matrix); };
     const auto type = std::find_if(types.begin(), types.end(), fits);
+    const ggml_tensor* in_file = matrix;
     if (layout == WeightLayout::kF32) {
       matrix = placement_->as_f32(matrix);
     } else if (type != types.end()) {
@@ -188,6 +189,7 @@ Weights::Weights(const GgufFile& file, const DecoderConfig& config, WeightLayout
     } else {
       return;
     }
+    file.release(*in_file);  // or a copied model is in memory twice
     repacked_bytes += ggml_nbytes(matrix);
   };
   place(output);
