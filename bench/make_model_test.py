@@ -28,16 +28,18 @@ class Model(unittest.TestCase):
         self.like.write_bytes(gguf([WORDS[0], other, WORDS[1]]))
 
     def make(self, *arguments):
+        small = ["--layers", "2", "--embedding", "64", "--feed-forward", "96", "--heads", "4", "--kv-heads", "2"]
         with contextlib.redirect_stdout(io.StringIO()):
-            make_model.main(["-o", str(self.output), "--like", str(self.like), *arguments])
+            make_model.main(["-o", str(self.output), "--like", str(self.like), *small, *arguments])
 
     def refusal(self, *arguments):
-        with self.assertRaises(SystemExit) as caught:
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors), self.assertRaises(SystemExit) as caught:
             self.make(*arguments)
-        return str(caught.exception)
+        return errors.getvalue() + str(caught.exception)
 
     def test_shape_and_tokenizer(self):
-        self.make("--layers", "2", "--embedding", "64", "--feed-forward", "96", "--heads", "4", "--kv-heads", "2")
+        self.make()
         with open(self.output, "rb") as file:
             self.assertEqual(make_model.Reader(file).tokenizer(), (WORDS, 3))
         weights = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96) + 2 * 64 * 3
@@ -47,22 +49,21 @@ class Model(unittest.TestCase):
         self.assertTrue(weights // 32 * 18 + norms < size < weights // 32 * 18 + norms + 4096)
 
     def test_what_cannot_be(self):
-        self.assertIn("multiples of 32", self.exit_text("--embedding", "100", "--heads", "4", "--kv-heads", "2"))
-        self.assertIn("must divide", self.exit_text("--heads", "3"))
-        self.like.write_bytes(gguf([]))
-        self.assertIn("no tokenizer", self.refusal())
-        self.like.write_bytes(gguf(WORDS)[:-1])
-        self.assertIn("not a whole GGUF", self.refusal("--layers", "1", "--embedding", "64"))
-        self.like.write_bytes(b"something else")
-        self.assertIn("not a GGUF", self.refusal())
+        self.assertIn("multiples of 32", self.refusal("--embedding", "100"))
+        self.assertIn("must divide", self.refusal("--heads", "3"))
+        self.assertIn("nowhere", self.refusal("-o", str(self.output / "nowhere")))
+        self.assertFalse(self.output.exists())
+
+    def test_models_without_a_tokenizer(self):
+        cut = gguf(WORDS)[:-1]
+        endless = make_model.MAGIC + struct.pack("<IQQQ", make_model.VERSION, 0, 1, 2**62)
+        strange = gguf([text("a") + struct.pack("<I", 99)])
+        for data, message in [(gguf([]), "no tokenizer"), (cut, "not a whole GGUF"), (endless, "not a whole GGUF"),
+                              (strange, "unknown kind 99"), (b"something else", "not a GGUF")]:
+            self.like.write_bytes(data)
+            self.assertIn(message, self.refusal())
         self.like.unlink()
         self.assertIn("tools/fetch_model", self.refusal())
-
-    def exit_text(self, *arguments):
-        errors = io.StringIO()
-        with contextlib.redirect_stderr(errors), self.assertRaises(SystemExit):
-            self.make(*arguments)
-        return errors.getvalue()
 
 
 if __name__ == "__main__":

@@ -1,16 +1,12 @@
-// Memory that eviction and loading give back to the system, seen from outside: the resident set of this process.
+// Memory that eviction gives back to the system, seen from outside: the resident set of this process.
 #include <doctest/doctest.h>
 #include <malloc.h>
 
 #include <fstream>
-#include <numeric>
 #include <optional>
 #include <string>
-#include <vector>
 
-#include "gguf_writer.h"
 #include "kv/test_store.h"
-#include "model/gguf_file.h"
 
 namespace kvmerger::kv {
 namespace {
@@ -65,30 +61,6 @@ bool within(size_t bytes, size_t expected, double tolerance) {
 }
 
 }  // namespace
-
-TEST_CASE("a tensor that is released leaves memory, and is there again when it is read") {
-  constexpr int64_t kWidth = 1024, kHeight = 8192;  // 32 MiB
-  std::vector<float> numbers(kWidth * kHeight);
-  std::iota(numbers.begin(), numbers.end(), 0.0F);
-  const test::MemoryFile path;
-  {
-    test::GgufWriter writer("llama");
-    writer.add("before", kWidth, 1, GGML_TYPE_F32, std::vector<float>(kWidth, 3.0F));
-    writer.add("large", kWidth, kHeight, GGML_TYPE_F32, numbers);
-    writer.write(path);
-  }
-  const model::GgufFile file(path.path());
-  const ggml_tensor& large = *file.tensor("large");
-  const auto is_there = [&] {
-    return std::equal(numbers.begin(), numbers.end(), static_cast<const float*>(large.data)) &&
-           static_cast<const float*>(file.tensor("before")->data)[kWidth - 1] == 3.0F;
-  };
-  REQUIRE(is_there());
-  const size_t before = resident_set();
-  file.release(large);
-  CHECK(within(before - resident_set(), ggml_nbytes(&large), 0.05));
-  CHECK(is_there());
-}
 
 TEST_CASE("keeping 35 % of the rows returns the memory of the others to the system") {
   full_store();  // so that one-time costs are paid before the first look

@@ -18,7 +18,7 @@ constexpr uint32_t kReads = 4;  // of the buffer in one pass, so that starting t
 }  // namespace
 
 double read_bandwidth(uint32_t threads, size_t bytes) {
-  const size_t part = bytes / threads / 256 * 256;
+  const size_t part = bytes / threads / kReadStep * kReadStep;
   const auto buffer = std::make_unique_for_overwrite<std::byte[]>(part * threads);
   const auto piece = [&](uint32_t thread) { return buffer.get() + thread * part; };
   parallel_for(threads, threads, [&](uint32_t thread) { std::memset(piece(thread), 1, part); });

@@ -14,8 +14,8 @@ constexpr size_t kAtOnce = 4;  // sums, so that none waits for the one before
 
 uint64_t read_memory(const std::byte* begin, size_t bytes) {
   Wide sums[kAtOnce] = {};
-  constexpr size_t kStep = kAtOnce * sizeof(Wide);
-  for (size_t at = 0; at + kStep <= bytes; at += kStep) {
+  static_assert(kReadStep == kAtOnce * sizeof(Wide));
+  for (size_t at = 0; at + kReadStep <= bytes; at += kReadStep) {
     for (size_t lane = 0; lane < kAtOnce; ++lane) {
       Wide value;
       std::memcpy(&value, begin + at + lane * sizeof(Wide), sizeof(Wide));

@@ -3,6 +3,7 @@
 // it, reading memory of about the size of the longest f16 cache.
 #include <benchmark/benchmark.h>
 
+#include <cstddef>
 #include <cstdlib>
 #include <map>
 #include <memory>

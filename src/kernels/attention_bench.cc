@@ -72,9 +72,10 @@ RowType type_of(int64_t bits) { return bits == 32 ? RowType::kF32 : bits == 16 ?
 
 using Heads = std::vector<std::unique_ptr<TestHead>>;
 
-// The heads of one token, kept: who reads them in turn reads the same memory.
+// The heads of one token, kept until other numbers of rows are asked for: who reads them in turn reads the same memory.
 const Heads& heads_of(uint32_t rows, RowType type) {
   static std::map<std::pair<uint32_t, RowType>, Heads> known;
+  if (!known.empty() && known.begin()->first.first != rows) known.clear();
   Heads& heads = known[{rows, type}];
   for (uint32_t head = static_cast<uint32_t>(heads.size()); head < kHeads; ++head) {
     heads.push_back(std::make_unique<TestHead>(rows, kHeadDim, type, type, head));

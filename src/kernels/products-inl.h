@@ -68,7 +68,8 @@ class Broadcast {
  public:
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
   HWY_INLINE explicit Broadcast(const float* number) : number_(number) {}
-  HWY_INLINE Vector times_plus(Vector b, Vector sum) const {  // in assembly, as compilers load what they need twice
+  HWY_INLINE Vector
+  times_plus(Vector b, Vector sum) const {  // assembly: compilers would load what they need twice into a register
     asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(b.raw), "m"(*number_));
     return sum;
   }
@@ -122,7 +123,7 @@ struct Sums {
 
  private:
   // One step of k. The registers are just enough when the shorter side of the block of sums waits in them and the other
-  // passes through: here M elements of A wait.
+  // passes through: here M elements of A wait (compilers load each once; with AVX-512 in memory).
   template <class T>
   HWY_INLINE void add_products(const float* a, size_t a_row, const T* const (&panel)[P], size_t offset) {
     const auto left = [&](int row) HWY_ATTR { return Broadcast(a + static_cast<size_t>(row) * a_row); };

@@ -12,6 +12,7 @@
 #include "kernels/attention.h"
 #include "kernels/dispatch.h"
 #include "kernels/page.h"
+#include "kernels/scratch.h"
 
 namespace kvmerger::kernels {
 
@@ -64,8 +65,6 @@ class TestHead {
   }
 
  private:
-  static constexpr size_t kAlignment = 64;
-
   std::vector<std::byte> memory_;
   std::byte* begin_ = nullptr;
   std::vector<PageView> pages_;

@@ -57,7 +57,7 @@ size_t available_memory() { return std::min(machine_memory(), group_memory()); }
 // One of a segment's two arrays: the parts of one kind. Bits: which of the system's pages may be in memory.
 class PagePool::Parts {
  public:
-  // `bytes` of each part; whole pages of the system.
+  // `count` parts of `bytes` each; takes whole pages of the system.
   Parts(size_t bytes, size_t count) : bytes_(bytes), resident_((bytes * count + system_page() - 1) / system_page()) {}
 
   size_t size() const { return resident_.size() * system_page(); }
@@ -69,14 +69,14 @@ class PagePool::Parts {
 
   // The part with zeros.
   std::byte* take(size_t index) {
-    if (bytes_ > 0) mark(resident_, index);
+    mark(resident_, index);
     return static_cast<std::byte*>(std::memset(base_ + index * bytes_, 0, bytes_));
   }
 
   // Returns the system's pages that no used part touches any more.
   void release(const std::vector<bool>& used) {
     std::vector<bool> touched(resident_.size());
-    for (size_t index = 0; index < used.size() && bytes_ > 0; ++index) {
+    for (size_t index = 0; index < used.size(); ++index) {
       if (used[index]) mark(touched, index);
     }
     for (size_t page = 0; page < touched.size();) {
@@ -156,7 +156,7 @@ class PagePool::Segment {
 };
 
 PagePool::PagePool(size_t data_bytes, size_t side_bytes) : data_bytes_(data_bytes), side_bytes_(side_bytes) {
-  KVM_CHECK(data_bytes > 0);
+  KVM_CHECK(data_bytes > 0 && side_bytes > 0);
 }
 PagePool::~PagePool() = default;
 
@@ -180,6 +180,7 @@ void PagePool::grow(size_t pages) {
   std::vector<std::unique_ptr<Segment>> fresh;
   for (size_t got = 0; got < pages; got += per_segment)
     fresh.push_back(std::make_unique<Segment>(data_bytes_, side_bytes_, per_segment));
+  segments_.reserve(segments_.size() + fresh.size());  // nothing throws from here on
   free_ += fresh.size() * per_segment;
   for (auto& segment : fresh) segments_.push_back(std::move(segment));
   const auto by_address = [](const auto& a, const auto& b) { return std::less<>()(a->base(), b->base()); };

@@ -11,19 +11,6 @@ namespace {
 
 constexpr size_t kPagesAtOnce = 64;  // read before more are taken, so that a wrong count ends at the end of the file
 
-// A page that holds only the first `rows` of another one's.
-class PartialPage {
- public:
-  PartialPage(const PageLayout& layout, const Page& from, uint32_t rows)
-      : data_(layout.data_bytes), side_(layout.side_bytes) {
-    for (uint32_t row = 0; row < rows; ++row) layout.copy_row(from, row, page(), row);
-  }
-  Page page() { return {data_.data(), side_.data()}; }
-
- private:
-  std::vector<std::byte> data_, side_;
-};
-
 }  // namespace
 
 void Store::save(const std::function<void(const void*, size_t)>& sink) const {
@@ -37,7 +24,11 @@ void Store::save(const std::function<void(const void*, size_t)>& sink) const {
     sink(&head.rows, sizeof head.rows);
     const uint32_t full = head.rows / kPageRows, rest = head.rows % kPageRows;
     for (uint32_t page = 0; page < full; ++page) write(head.pages[page]);
-    if (rest > 0) write(PartialPage(layout, head.pages[full], rest).page());
+    if (rest == 0) continue;
+    std::vector<std::byte> data(layout.data_bytes), side(layout.side_bytes);  // only the rows there are
+    const Page last{data.data(), side.data()};
+    for (uint32_t row = 0; row < rest; ++row) layout.copy_row(head.pages[full], row, last, row);
+    write(last);
   }
 }
 

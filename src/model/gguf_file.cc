@@ -121,6 +121,8 @@ void GgufFile::place_tensors() {
 void GgufFile::release(const ggml_tensor& tensor) const noexcept {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(tensor.data), end = begin + ggml_nbytes(&tensor);
+  const auto mapped = reinterpret_cast<uintptr_t>(mapped_);
+  KVM_CHECK(begin >= mapped && end <= mapped + size_);                                 // anything else would be lost
   const uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;  // whole pages of its own
   if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }

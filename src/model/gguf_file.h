@@ -36,7 +36,8 @@ class GgufFile {
   std::vector<std::string> tensor_names() const;
   // A tensor whose data lies in the mapped file; null when there is none of this name.
   ggml_tensor* tensor(const std::string& name) const;
-  // Lets go of the memory that the tensor's data takes in this process; who reads it again gets it from the file again.
+  // Lets go of the memory that the data of one of its tensors take in this process; who reads them again gets them from
+  // the file again.
   void release(const ggml_tensor& tensor) const noexcept;
 
   // 32 hex digits from the metadata, the tensor table and samples of every tensor's data.

@@ -42,11 +42,12 @@ void count_tensors(const GgufFile& file, ModelFacts& facts) {
 Model::Model(const std::string& path, WeightLayout layout) : file_(std::make_unique<GgufFile>(path)) {
   ggml_cpu_init();
   config_ = read_config(*file_);
+  std::string fingerprint = file_->fingerprint();  // reads what weights release
   weights_ = std::make_unique<Weights>(*file_, config_, layout);
   facts_ = {.path = path,
             .name = file_->text_or("general.name", stem(path)),
             .license = file_->text_or("general.license", ""),
-            .fingerprint = file_->fingerprint(),
+            .fingerprint = std::move(fingerprint),
             .number_types = "",
             .file_bytes = file_->bytes(),
             .parameters = 0};
