@@ -63,13 +63,13 @@ HWY_INLINE Vector load(const float* from) { return hn::LoadU(kFloats, from); }
 HWY_INLINE Vector load(const Half* from) { return hn::PromoteTo(kFloats, hn::LoadU(hn::Rebind<Half, Floats>(), from)); }
 
 // One number that a product takes for all lanes. With AVX-512 it stays in memory and products broadcast it themselves:
-// Zen 4 loads it into a register of 512 bits with help of the units that convert f16, at a sixth of the time.
+// to load it into a register of 512 bits Zen 4 needs units that convert f16, too, and attention took a sixth longer. In
+// assembly, since compilers load into a register what they need twice.
 class Broadcast {
  public:
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
   HWY_INLINE explicit Broadcast(const float* number) : number_(number) {}
-  HWY_INLINE Vector
-  times_plus(Vector b, Vector sum) const {  // assembly: compilers would load what they need twice into a register
+  HWY_INLINE Vector times_plus(Vector b, Vector sum) const {
     asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(b.raw), "m"(*number_));
     return sum;
   }
