@@ -63,7 +63,7 @@ HWY_INLINE Vector load(const float* from) { return hn::LoadU(kFloats, from); }
 HWY_INLINE Vector load(const Half* from) { return hn::PromoteTo(kFloats, hn::LoadU(hn::Rebind<Half, Floats>(), from)); }
 
 // One number that a product takes for all lanes. With AVX-512 it stays in memory and products broadcast it themselves:
-// to load it into a register of 512 bits Zen 4 needs units that convert f16, too, and attention took a sixth longer. In
+// to load it into a register of 512 bits Zen 4 needs units that convert f16, too, and products took a sixth longer. In
 // assembly, since compilers load into a register what they need twice.
 class Broadcast {
  public:
