@@ -71,8 +71,7 @@ void read_memory(benchmark::State& state) {
       benchmark::DoNotOptimize(kvmerger::read_memory(bytes.data() + thread * kShare, kShare));
     });
   }
-  const double total = static_cast<double>(state.iterations()) * static_cast<double>(bytes.size());
-  state.counters["GB/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes.size()));
 }
 BENCHMARK(read_memory)->UseRealTime()->Unit(benchmark::kMillisecond);
 
